@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "spacetime/PosteriorModel.h"
+
+namespace Spacetime {
+
+/// The exact posterior of a set of weighted samples: moments are weighted sums, psi = log sum_k w_k exp(eta·T_k).
+class EmpiricalModel : public PosteriorModel {
+public:
+    struct Options {
+        /// Up to this many samples are used as given; beyond it bins keep weight and mean.
+        int maxExactSamples = 50000;
+        int binsPerVariable = 90;
+        /// Standard deviation of the kernel that smooths the samples, raw units of each variable divided by its scale; 0 for none.
+        double bandwidth = 0.0;
+        /// The samples are an exhaustive grid: the effective sample size is no test of the range.
+        bool grid = false;
+    };
+
+    /// raw [n x K], logWeights [K] or empty. Throws std::invalid_argument for NaN, a wrong shape or weights that sum to zero.
+    EmpiricalModel(Variables variables, const Eigen::MatrixXd& raw, const Eigen::VectorXd& logWeights, const Options& options);
+    EmpiricalModel(Variables variables, const Eigen::MatrixXd& raw, const Eigen::VectorXd& logWeights = {})
+        : EmpiricalModel(std::move(variables), raw, logWeights, Options()) {}
+
+    bool isExact() const override { return true; }
+    bool hasPsi() const override { return true; }
+    double dataVariance() const override { return variance; }
+    Eigen::VectorXd dataMean() const override { return mean; }
+    void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
+
+    /// Support points after binning and smoothing: statistic [m x K'] and normalised log weights [K'].
+    const Eigen::MatrixXd& support() const { return T; }
+    const Eigen::VectorXd& logWeights() const { return logW; }
+    bool isBinned() const { return binned; }
+
+protected:
+    Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
+
+private:
+    Eigen::MatrixXd T, pairs;
+    Eigen::VectorXd logW, mean;
+    Eigen::VectorXd kish;  // [K'] sum of squared sample weights behind each support point, relative to its weight squared
+    double variance = 1.0;
+    bool grid = false, binned = false;
+};
+
+/// Mixture of isotropic Gaussians over unlifted variables, in closed form.
+class GaussianMixtureModel : public PosteriorModel {
+public:
+    /// means [D x K], variances [K], weights [K] (normalised here).
+    GaussianMixtureModel(const Eigen::MatrixXd& means, const Eigen::VectorXd& variances, const Eigen::VectorXd& weights);
+
+    bool isExact() const override { return true; }
+    bool hasPsi() const override { return true; }
+    double dataVariance() const override;
+    Eigen::VectorXd dataMean() const override;
+    void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
+
+    const Eigen::MatrixXd& means() const { return m; }
+    const Eigen::VectorXd& variances() const { return v; }
+    const Eigen::VectorXd& weights() const { return w; }
+
+protected:
+    Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
+
+private:
+    Eigen::MatrixXd m;
+    Eigen::VectorXd v, w;
+};
+
+}  // namespace Spacetime

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "spacetime/Variables.h"
+#include <Eigen/Core>
+#include <atomic>
+#include <limits>
+#include <memory>
+#include <vector>
+
+namespace Spacetime {
+
+/// Moments of p(c|eta) ∝ q(c) exp(eta·T(c)) at n points. Members that were not asked for are empty.
+struct Moments {
+    Eigen::MatrixXd mu;                  ///< [m x n] expectation parameters E[T]
+    std::vector<Eigen::MatrixXd> J;      ///< n times [m x m], d mu/d eta: Cov[T] for a true posterior, not symmetric for a network
+    std::vector<Eigen::MatrixXd> third;  ///< n times [m x m], derivative of sym(J) along the given direction
+    Eigen::VectorXd psi;                 ///< [n] log-partition, empty where hasPsi() is false
+    Eigen::VectorXd nEff;                ///< [n] effective number of samples, empty where the model has none
+};
+
+/**
+ * A model of the denoising distributions p(c|z), indexed by the natural parameter eta.
+ *
+ * Everything downstream (lengths, geodesics, curves, constraints) takes any subclass. Thread-safe for const calls.
+ */
+class PosteriorModel {
+public:
+    enum class Order { Mean = 1, Covariance = 2, Third = 3 };
+
+    explicit PosteriorModel(Variables v) : vars(std::move(v)) {}
+    virtual ~PosteriorModel() = default;
+
+    const Variables& variables() const { return vars; }
+    int numStatistics() const { return vars.numStatistics(); }
+
+    /// Moments at the columns of eta [m x n]. For Order::Third, `direction` [m x n] gives the direction at every point.
+    /// Throws std::invalid_argument when shapes do not match or eta is not finite.
+    Moments moments(const Eigen::MatrixXd& eta, Order order = Order::Covariance, const Eigen::MatrixXd* direction = nullptr) const;
+
+    /// True where J is the exact covariance of a distribution: symmetric and positive semidefinite by construction.
+    virtual bool isExact() const = 0;
+    virtual bool hasPsi() const = 0;
+
+    /// Mean variance per unlifted scaled variable, the scale of the solver's chart (1 where there is none).
+    virtual double dataVariance() const { return 1.0; }
+    /// Mean of the unlifted scaled variables [numUnlifted].
+    virtual Eigen::VectorXd dataMean() const { return Eigen::VectorXd::Zero(vars.numUnlifted()); }
+
+    /// Throws std::invalid_argument when the point `eta` [m], called `what` in the message, lies outside the model's range.
+    virtual void checkRange(const Eigen::VectorXd& eta, const std::string& what) const = 0;
+
+    /// Points evaluated since construction (each finite-difference point counts).
+    long evaluations() const { return count.load(); }
+
+protected:
+    virtual Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const = 0;
+    /// For models without third cumulants: central difference of sym(J) along the direction (two more evaluations a point).
+    void thirdByDifference(const Eigen::MatrixXd& eta, const Eigen::MatrixXd& direction, Moments& m) const;
+    void addEvaluations(long n) const { count += n; }
+
+    Variables vars;
+
+private:
+    mutable std::atomic<long> count{0};
+};
+
+}  // namespace Spacetime

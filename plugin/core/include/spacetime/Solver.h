@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "spacetime/Curve.h"
+#include <functional>
+
+namespace Spacetime {
+
+struct GeodesicOptions {
+    int numPoints = 129;
+    double tolerance = 1e-6;      ///< on the Newton decrement relative to the energy
+    int maxIterations = 200;      ///< per level
+    double minLogSnr = -std::numeric_limits<double>::infinity();  ///< bound on log-SNR (unlifted) and on log kappa (lifted)
+    double minKappa = 0;          ///< bound on kappa of every lifted variable; the stronger of the two holds
+    enum class Route { Shortest, Lowest, All } route = Route::Shortest;
+    std::function<bool(double fraction)> progress;  ///< return false to stop: the best curve so far is returned
+};
+
+struct GeodesicResult {
+    Curve curve;
+    CurveMeasure measure;
+    std::vector<int> windings;    ///< whole turns added per variable to the short way round (0 for unlifted ones)
+    double maxFreeEnergy = 0;     ///< highest psi*(mu) - psi*(mu_0) along the curve, in kT
+    double residual = 0;          ///< relative Newton decrement at the last step
+    bool converged = false;
+    int iterations = 0;
+    long evaluations = 0;         ///< model points evaluated
+    double seconds = 0;           ///< solver alone
+};
+
+/// Shortest curve between two natural parameters: all windings round the torus that were asked for, best first.
+/// Throws std::invalid_argument for end points outside the model's range or below the bounds.
+std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const Eigen::VectorXd& etaA, const Eigen::VectorXd& etaB,
+                                     const GeodesicOptions& options);
+
+}  // namespace Spacetime
