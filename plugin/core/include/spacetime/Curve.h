@@ -68,6 +68,9 @@ CurveMeasure measure(const PosteriorModel& model, const Eigen::MatrixXd& eta);
 Eigen::MatrixXd straightLine(const Variables& v, const Eigen::VectorXd& a, const Eigen::VectorXd& b, double logSnr, int numPoints,
                              const std::vector<int>& windings = {});
 
+/// alpha at a log-SNR for the schedules vp, cosine, ve and flow (x = alpha c + sigma eps). A cosine schedule is VP in log-SNR.
+double scheduleAlpha(const std::string& schedule, double logSnr);
+
 /// PCHIP slopes (Fritsch-Carlson) of the rows of y over x: used by Curve, and by SpacetimeForce for its own copy of the nodes.
 Eigen::MatrixXd monotoneSlopes(const Eigen::VectorXd& x, const Eigen::MatrixXd& y);
 

@@ -38,9 +38,13 @@ protected:
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
 
 private:
-    Eigen::MatrixXd T, pairs;
+    void buildTiles();
+
+    Eigen::MatrixXd T;
     Eigen::VectorXd logW, mean;
     Eigen::VectorXd kish;  // [K'] sum of squared sample weights behind each support point, relative to its weight squared
+    Eigen::MatrixXd tileLow, tileHigh;  // [m x tiles] range of T in each tile of neighbouring support points
+    Eigen::VectorXd tileWeight;         // [tiles] largest log weight
     double variance = 1.0;
     bool grid = false, binned = false;
 };

@@ -13,7 +13,7 @@ struct GeodesicOptions {
     double minLogSnr = -std::numeric_limits<double>::infinity();  ///< bound on log-SNR (unlifted) and on log kappa (lifted)
     double minKappa = 0;          ///< bound on kappa of every lifted variable; the stronger of the two holds
     enum class Route { Shortest, Lowest, All } route = Route::Shortest;
-    std::function<bool(double fraction)> progress;  ///< return false to stop: the best curve so far is returned
+    std::function<bool(double fraction)> progress;  ///< fraction done, or -1 where unknown; return false to stop: the best curve so far is returned
 };
 
 struct GeodesicResult {

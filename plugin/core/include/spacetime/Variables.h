@@ -27,6 +27,8 @@ struct Variable {
     bool lifted() const { return period > 0.0; }
     /// "rad" for torsions and angles, "nm" for distances and coordinates, "" for plain numbers.
     std::string unit() const;
+    /// "torsion", "angle", "distance", "coordinate" or "number".
+    std::string kindName() const;
 
     static Variable torsion(const std::string& name, std::vector<int> atoms = {});
     static Variable angle(const std::string& name, std::vector<int> atoms = {});

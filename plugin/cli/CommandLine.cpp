@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+#include "CommandLine.h"
+#include "spacetime/Files.h"
+#include "spacetime/NetworkModel.h"
+#include "spacetime/Samples.h"
+#include "spacetime/Text.h"
+#include <cmath>
+#include <iostream>
+#include <stdexcept>
+#include <unistd.h>
+
+namespace po = boost::program_options;
+
+namespace Spacetime {
+
+CommandLine::CommandLine(const std::string& usage, const po::options_description& options, const std::string& positional, const std::vector<std::string>& words) {
+    po::options_description all;
+    all.add(options);
+    po::options_description common("Common options");
+    common.add_options()("json", "print one JSON object on stdout")("quiet", "no progress")("overwrite", "replace existing output files")("help,h", "this text");
+    all.add(common);
+    po::options_description hidden;
+    po::positional_options_description places;
+    if (!positional.empty()) {
+        hidden.add_options()(positional.c_str(), po::value<std::string>());
+        places.add(positional.c_str(), 1);
+    }
+    po::options_description everything;
+    everything.add(all).add(hidden);
+    try {
+        // "--from -2.58,2.79": a word that starts with a minus and a digit is a value, so short options are switched off.
+        namespace style = po::command_line_style;
+        po::store(po::command_line_parser(words)
+                      .options(everything)
+                      .positional(places)
+                      .style(style::allow_long | style::long_allow_adjacent | style::long_allow_next | style::allow_short | style::allow_dash_for_short |
+                             style::short_allow_next)
+                      .extra_style_parser([](std::vector<std::string>& rest) {
+                          // Take "--name value" as a pair even where the value begins with a minus sign and a digit.
+                          std::vector<po::option> found;
+                          if (rest.size() >= 2 && rest[0].rfind("--", 0) == 0 && rest[0].find('=') == std::string::npos && rest[1].size() > 1 && rest[1][0] == '-' &&
+                              (std::isdigit(static_cast<unsigned char>(rest[1][1])) || rest[1][1] == '.')) {
+                              po::option o;
+                              o.string_key = rest[0].substr(2);
+                              o.value = {rest[1]};
+                              o.original_tokens = {rest[0], rest[1]};
+                              found.push_back(o);
+                              rest.erase(rest.begin(), rest.begin() + 2);
+                          }
+                          return found;
+                      })
+                      .run(),
+                  values);
+    }
+    catch (const po::error& e) {
+        throw std::invalid_argument(std::string(e.what()) + " (see --help)");
+    }
+    if (values.count("help")) {
+        std::cout << "Usage: spacetime " << usage << "\n" << all;
+        help = true;
+    }
+}
+
+bool CommandLine::showProgress() const { return !has("quiet") && isatty(STDERR_FILENO); }
+
+std::string CommandLine::text(const std::string& name) const { return has(name) ? values[name].as<std::string>() : std::string(); }
+
+std::string CommandLine::require(const std::string& name) const {
+    if (!has(name))
+        throw std::invalid_argument("--" + name + " is needed (see --help)");
+    return values[name].as<std::string>();
+}
+
+double CommandLine::number(const std::string& name, double otherwise) const {
+    if (!has(name))
+        return otherwise;
+    const double value = parseNumber(text(name), "--" + name);
+    if (!std::isfinite(value))
+        throw std::invalid_argument("--" + name + ": expected a finite number, got '" + text(name) + "'");
+    return value;
+}
+
+int CommandLine::integer(const std::string& name, int otherwise, int least) const {
+    const double value = number(name, otherwise);
+    if (value != std::floor(value) || value < least || value > 1e9)
+        throw std::invalid_argument("--" + name + ": expected a whole number of at least " + std::to_string(least) + ", got '" + text(name) + "'");
+    return static_cast<int>(value);
+}
+
+std::vector<double> CommandLine::numbers(const std::string& name) const {
+    const std::vector<double> result = parseNumbers(require(name), "--" + name);
+    for (double x : result)
+        if (!std::isfinite(x))
+            throw std::invalid_argument("--" + name + ": expected finite numbers, got '" + text(name) + "'");
+    return result;
+}
+
+po::options_description modelOptions() {
+    po::options_description o("Model (one of --model, --samples, --mixture)");
+    o.add_options()("model", po::value<std::string>(), "trained network, FILE.safetensors")(
+        "samples", po::value<std::string>(), "exact posterior of weighted samples, FILE.npz|npy|csv")("mixture", po::value<std::string>(), "Gaussian mixture, FILE.json")(
+        "variables", po::value<std::string>(), "kinds of the samples' columns, e.g. torsion,torsion or phi:torsion,d:distance")(
+        "bandwidth", po::value<std::string>(), "smooth the samples with this standard deviation (rad for torsions)")(
+        "euclidean", "treat the samples' variables as unwrapped numbers");
+    return o;
+}
+
+std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::string& path) {
+    const Samples samples = readSamples(path);
+    Variables variables = samples.variables;
+    if (line.has("variables"))
+        variables = Variables::parse(line.text("variables"));
+    else if (variables.size() == 0)
+        throw std::invalid_argument("'" + path + "' does not say what its columns are: give --variables, e.g. --variables torsion,torsion");
+    if (variables.size() != samples.raw.rows())
+        throw std::invalid_argument("'" + path + "' has " + std::to_string(samples.raw.rows()) + " columns, but " + std::to_string(variables.size()) +
+                                    " variables are named");
+    if (line.has("euclidean"))
+        variables = variables.euclidean();
+    EmpiricalModel::Options options;
+    options.bandwidth = line.number("bandwidth", 0.0);
+    options.grid = samples.grid;
+    return std::make_unique<EmpiricalModel>(variables, samples.raw, samples.logWeights, options);
+}
+
+std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& temperature) {
+    const int given = line.has("model") + line.has("samples") + line.has("mixture");
+    if (given != 1)
+        throw std::invalid_argument("give one of --model, --samples and --mixture, got " + std::to_string(given));
+    if (!line.has("samples"))
+        for (const char* name : {"variables", "bandwidth", "euclidean"})
+            if (line.has(name))
+                throw std::invalid_argument(std::string("--") + name + " goes with --samples; a model file knows its own variables");
+    temperature = 0;
+    if (line.has("mixture"))
+        return readMixture(line.text("mixture"));
+    if (line.has("samples"))
+        return openSamples(line, line.text("samples"));
+    auto network = NetworkModel::load(line.text("model"));
+    temperature = network->parameters().temperature;
+    return network;
+}
+
+namespace {
+volatile std::sig_atomic_t interruptFlag = 0;
+void onInterrupt(int) { interruptFlag = 1; }
+}  // namespace
+
+InterruptGuard::InterruptGuard() : previous(std::signal(SIGINT, onInterrupt)) { interruptFlag = 0; }
+InterruptGuard::~InterruptGuard() { std::signal(SIGINT, previous); }
+bool InterruptGuard::interrupted() { return interruptFlag != 0; }
+
+void checkOutput(const std::string& path, bool overwrite) {
+    if (!overwrite && access(path.c_str(), F_OK) == 0)
+        throw std::invalid_argument("'" + path + "' exists: choose another name or pass --overwrite");
+    const size_t slash = path.find_last_of('/');
+    const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+    if (access(folder.c_str(), W_OK) != 0)
+        throw std::invalid_argument("cannot write '" + path + "': the folder does not exist or is not writable");
+}
+
+}  // namespace Spacetime

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "spacetime/Models.h"
+#include <boost/program_options.hpp>
+#include <csignal>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace Spacetime {
+
+/**
+ * Options of one command, parsed and checked. Adds --help, --json, --quiet and --overwrite to what the command declares.
+ */
+class CommandLine {
+public:
+    CommandLine(const std::string& usage, const boost::program_options::options_description& options, const std::string& positional,
+                const std::vector<std::string>& words);
+
+    /// --help was given and printed: return 0.
+    bool helped() const { return help; }
+    bool json() const { return has("json"); }
+    bool overwrite() const { return has("overwrite"); }
+    /// Progress is shown on stderr at a terminal, unless --quiet.
+    bool showProgress() const;
+    bool has(const std::string& name) const { return values.count(name) > 0; }
+    std::string text(const std::string& name) const;
+    /// A required word: its absence is bad input.
+    std::string require(const std::string& name) const;
+    double number(const std::string& name, double otherwise) const;
+    int integer(const std::string& name, int otherwise, int least) const;
+    /// "a,b" as numbers.
+    std::vector<double> numbers(const std::string& name) const;
+
+private:
+    boost::program_options::variables_map values;
+    bool help = false;
+};
+
+/// --model, --samples, --mixture, --variables, --bandwidth, --euclidean.
+boost::program_options::options_description modelOptions();
+/// Exactly one of --model, --samples and --mixture. `temperature` (K) is set where the model knows it.
+std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& temperature);
+/// Samples with the variables of the file or of --variables.
+std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::string& path);
+
+/// Ctrl-C sets a flag that long work polls: what was done is kept.
+class InterruptGuard {
+public:
+    InterruptGuard();
+    ~InterruptGuard();
+    static bool interrupted();
+
+private:
+    void (*previous)(int);
+};
+
+/// Fails now, not after an hour's work, where the output exists and must not be overwritten.
+void checkOutput(const std::string& path, bool overwrite);
+
+}  // namespace Spacetime

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+#include "CommandLine.h"
+#include "Commands.h"
+#include "spacetime/Solver.h"
+#include "spacetime/Text.h"
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+
+namespace po = boost::program_options;
+using Eigen::VectorXd;
+using nlohmann::json;
+
+namespace Spacetime {
+
+namespace {
+
+const double MolarGasConstant = 0.00831446261815324;  // kJ/mol/K
+const double MinNEff = 30;
+
+/// An end point in natural parameters. Clean coordinates are seen at `logSnr`; noisy ones are x itself, and kappa,phi0 pairs for lifted variables.
+VectorXd endPoint(const Variables& vars, const std::vector<double>& given, double logSnr, bool noisy, const std::string& schedule, const std::string& what) {
+    const int expected = noisy ? vars.size() + vars.numLifted() : vars.size();
+    if (static_cast<int>(given.size()) != expected)
+        throw std::invalid_argument(what + ": expected " + std::to_string(expected) + " numbers, got " + std::to_string(given.size()));
+    if (!noisy)
+        return vars.naturalParameter(VectorXd::Map(given.data(), given.size()), logSnr);
+    VectorXd eta = VectorXd::Zero(vars.numStatistics());
+    if (vars.hasQuadratic())
+        eta[0] = -0.5 * std::exp(logSnr);
+    for (int i = 0, k = 0; i < vars.size(); i++) {
+        const int o = vars.offset(i);
+        if (vars[i].lifted()) {
+            if (!(given[k] >= 0))
+                throw std::invalid_argument(what + ": expected kappa of 0 or more for " + vars[i].name + ", got " + text(given[k]));
+            eta[o] = given[k] * std::cos(given[k + 1]);
+            eta[o + 1] = given[k] * std::sin(given[k + 1]);
+            k += 2;
+        }
+        else  // alpha/sigma^2 = e^l/alpha
+            eta[o] = std::exp(logSnr) / scheduleAlpha(schedule, logSnr) * given[k++];
+    }
+    return eta;
+}
+
+std::string windingText(const Variables& vars, const std::vector<int>& windings) {
+    std::string s;
+    for (int i = 0; i < vars.size(); i++)
+        if (vars[i].lifted())
+            s += (s.empty() ? "" : ", ") + vars[i].name + (windings[i] == 0 ? " short way" : " long way");
+    return s.empty() ? "-" : s;
+}
+
+}  // namespace
+
+int runGeodesic(const std::vector<std::string>& words) {
+    po::options_description options("Geodesic");
+    options.add_options()("from", po::value<std::string>(), "start, clean coordinates a,b,... (rad, nm)")("to", po::value<std::string>(), "end")(
+        "out", po::value<std::string>(), "curve file to write, curve.json")("log-snr", po::value<std::string>(), "log-SNR of the ends (4), or one for each: a,b; kappa = e^L for torsions")(
+        "points", po::value<std::string>(), "nodes of the curve (129)")("min-log-snr", po::value<std::string>(), "bound on log-SNR, and on log kappa")(
+        "min-kappa", po::value<std::string>(), "bound on kappa of every torsion")("route", po::value<std::string>(),
+                                                                                 "shortest, lowest (the winding whose highest free energy is lowest) or all: which curve comes first")(
+        "preset", po::value<std::string>(), "transition: --min-kappa e^4 --min-log-snr 4 --route lowest, a low-variance curve for driving molecules")(
+        "noisy", "the points given are noisy: x itself, and kappa,phi0 pairs for torsions")("schedule", po::value<std::string>(), "vp (default), ve, cosine or flow")(
+        "tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-6)")("temperature", po::value<std::string>(), "K; turns kT into kJ/mol")(
+        "seed", po::value<std::string>(), "accepted for reproducible scripts; the solver draws no random numbers");
+    options.add(modelOptions());
+    const CommandLine line("geodesic MODEL --from a,b --to a,b --out curve.json [options]", options, "", words);
+    if (line.helped())
+        return 0;
+    const std::string out = line.require("out");
+    checkOutput(out, line.overwrite());
+    double temperature;
+    const auto model = openModel(line, temperature);
+    temperature = line.number("temperature", temperature);
+    const Variables& vars = model->variables();
+
+    std::vector<double> logSnr = line.has("log-snr") ? line.numbers("log-snr") : std::vector<double>{4.0};
+    if (logSnr.size() > 2)
+        throw std::invalid_argument("--log-snr: expected one number, or two for the two ends, got " + std::to_string(logSnr.size()));
+    const std::string schedule = line.has("schedule") ? line.text("schedule") : "vp";
+    scheduleAlpha(schedule, 0);
+    GeodesicOptions o;
+    o.numPoints = line.integer("points", o.numPoints, 5);
+    o.tolerance = line.number("tolerance", o.tolerance);
+    if (line.has("preset")) {
+        if (line.text("preset") != "transition")
+            throw std::invalid_argument("--preset: expected transition, got '" + line.text("preset") + "'");
+        o.minLogSnr = 4;
+        o.route = GeodesicOptions::Route::Lowest;
+    }
+    o.minLogSnr = line.number("min-log-snr", o.minLogSnr);
+    o.minKappa = line.number("min-kappa", 0);
+    if (line.has("route")) {
+        const std::string route = line.text("route");
+        if (route != "shortest" && route != "lowest" && route != "all")
+            throw std::invalid_argument("--route: expected shortest, lowest or all, got '" + route + "'");
+        o.route = route == "lowest" ? GeodesicOptions::Route::Lowest : GeodesicOptions::Route::Shortest;
+    }
+    const VectorXd a = endPoint(vars, line.numbers("from"), logSnr.front(), line.has("noisy"), schedule, "--from");
+    const VectorXd b = endPoint(vars, line.numbers("to"), logSnr.back(), line.has("noisy"), schedule, "--to");
+
+    const InterruptGuard guard;
+    const bool show = line.showProgress();
+    o.progress = [show](double fraction) {
+        if (show && fraction >= 0)
+            std::fprintf(stderr, "\rsolving %3.0f %%", 100 * fraction);
+        return !InterruptGuard::interrupted();
+    };
+    auto results = geodesic(*model, a, b, o);
+    if (show)
+        std::fprintf(stderr, "\r             \r");
+
+    const double kT = temperature > 0 ? MolarGasConstant * temperature : 0;
+    json list = json::array();
+    bool good = true;
+    for (size_t i = 0; i < results.size(); i++) {
+        GeodesicResult& r = results[i];
+        r.curve.temperature = temperature;
+        r.curve.schedule = schedule;
+        std::string file = out;
+        if (i > 0) {
+            const size_t dot = out.rfind(".json");
+            file = (dot == std::string::npos ? out : out.substr(0, dot)) + ".w" + std::to_string(i) + ".json";
+        }
+        r.curve.save(file, line.overwrite());
+        if (i == 0)
+            good = r.converged && !(r.measure.minNEff < MinNEff);
+        list.push_back({{"file", file}, {"energy", r.measure.energy}, {"length", r.measure.length}, {"length_extrapolated", r.measure.lengthExtrapolated},
+                        {"speed_gap", r.measure.speedGap}, {"residual", std::isfinite(r.residual) ? json(r.residual) : json(nullptr)}, {"converged", r.converged},
+                        {"iterations", r.iterations}, {"evaluations", r.evaluations}, {"seconds", r.seconds}, {"windings", r.windings}, {"max_free_energy_kT", r.maxFreeEnergy},
+                        {"max_free_energy_kJ_mol", kT > 0 ? json(kT * r.maxFreeEnergy) : json(nullptr)}, {"inconsistent_segments", r.measure.negativeEdges},
+                        {"min_n_eff", std::isfinite(r.measure.minNEff) ? json(r.measure.minNEff) : json(nullptr)}});
+    }
+    const GeodesicResult& best = results[0];
+    if (line.json()) {
+        json best_ = list[0];
+        list.erase(list.begin());
+        best_["others"] = list;
+        std::cout << best_.dump() << "\n";
+    }
+    else {
+        std::printf("%-28s %10s %10s %10s %8s %9s %11s\n", "winding", "length", "energy", "speed gap", kT > 0 ? "F kJ/mol" : "F kT", "residual", "evaluations");
+        for (const GeodesicResult& r : results)
+            std::printf("%-28s %10.4f %10.3f %10.1e %8.2f %9.1e %11ld%s\n", windingText(vars, r.windings).c_str(), r.measure.lengthExtrapolated, r.measure.energy,
+                        r.measure.speedGap, r.maxFreeEnergy * (kT > 0 ? kT : 1), r.residual, r.evaluations, r.converged ? "" : "  not converged");
+        std::printf("F: highest information cost psi* = KL(p(.|z) || q) on the curve above its start, an estimate of the free energy of the mean.\n");
+        std::printf("%s: %d points, %.3f s%s\n", out.c_str(), o.numPoints, best.seconds,
+                    results.size() > 1 ? "; the other windings are in NAME.w1.json, ..." : "");
+        if (best.measure.negativeEdges > 0)
+            std::printf("warning: the model is inconsistent on %d of %d segments\n", best.measure.negativeEdges, o.numPoints - 1);
+    }
+    if (!best.converged)
+        std::fprintf(stderr, "spacetime geodesic: not converged (relative Newton decrement %.1e); the curve was written\n", best.residual);
+    if (best.measure.minNEff < MinNEff)
+        std::fprintf(stderr, "spacetime geodesic: only %.0f effective samples lie on parts of the curve, at least 30 are needed to trust it; sample there or give --bandwidth\n",
+                     best.measure.minNEff);
+    return good ? 0 : 1;
+}
+
+int runMeasure(const std::vector<std::string>& words) {
+    po::options_description options("Measure");
+    options.add_options()("curve", po::value<std::string>(), "curve file");
+    options.add(modelOptions());
+    const CommandLine line("measure MODEL --curve curve.json [options]", options, "", words);
+    if (line.helped())
+        return 0;
+    const Curve curve = Curve::load(line.require("curve"));
+    double temperature;
+    const auto model = openModel(line, temperature);
+    if (!model->variables().compatible(curve.variables()))
+        throw std::invalid_argument("the model's variables (" + model->variables().toJson().dump() + ") are not those of the curve (" + curve.variables().toJson().dump() + ")");
+    const CurveMeasure m = measure(*model, curve.eta());
+    double asymmetry = 0;
+    for (const auto& J : model->moments(curve.eta()).J)
+        asymmetry = std::max(asymmetry, (J - J.transpose()).norm() / std::max((J + J.transpose()).norm(), 1e-300));
+    const int segments = curve.numPoints() - 1;
+    if (line.json())
+        std::cout << json{{"energy", m.energy}, {"length", m.length}, {"length_extrapolated", m.lengthExtrapolated}, {"speed_gap", m.speedGap},
+                          {"max_free_energy_kT", m.beta_F.maxCoeff()}, {"max_tr_cov", m.trCov.maxCoeff()}, {"inconsistent_segments", m.negativeEdges}, {"segments", segments},
+                          {"max_asymmetry", asymmetry}, {"min_n_eff", std::isfinite(m.minNEff) ? json(m.minNEff) : json(nullptr)}}
+                         .dump()
+                  << "\n";
+    else {
+        std::printf("length               %.5f (extrapolated %.5f)\nenergy               %.4f\nspeed gap            %.2e\n", m.length, m.lengthExtrapolated, m.energy, m.speedGap);
+        std::printf("highest psi*         %.2f kT above the start\nlargest tr Cov       %.4f\n", m.beta_F.maxCoeff(), m.trCov.maxCoeff());
+        std::printf("inconsistent         %d of %d segments\nasymmetry of J       %.1e\n", m.negativeEdges, segments, asymmetry);
+        if (std::isfinite(m.minNEff))
+            std::printf("smallest N_eff       %.0f\n", m.minNEff);
+    }
+    if (m.minNEff < MinNEff) {
+        std::fprintf(stderr, "spacetime measure: only %.0f effective samples lie on parts of the curve, at least 30 are needed to trust it\n", m.minNEff);
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace Spacetime

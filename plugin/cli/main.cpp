@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#include "Commands.h"
+#include "spacetime/Version.h"
+#include <iostream>
+#include <stdexcept>
+
+namespace {
+
+struct Command {
+    const char* name;
+    int (*run)(const std::vector<std::string>&);
+    const char* summary;
+};
+
+const Command commands[] = {{"train", Spacetime::runTrain, "train a denoising network on weighted samples"},
+                            {"geodesic", Spacetime::runGeodesic, "shortest curve between two states in a model's spacetime"},
+                            {"measure", Spacetime::runMeasure, "length, energy and consistency of a curve under a model"},
+                            {"info", Spacetime::runInfo, "what a model, curve or samples file holds"}};
+
+void printUsage(std::ostream& out) {
+    out << "spacetime " << SPACETIME_VERSION << ": geodesics in the spacetime of diffusion models\n\nUsage: spacetime COMMAND [options]\n\n";
+    for (const Command& c : commands)
+        out << "  " << std::string(c.name) + std::string(12 - std::string(c.name).size(), ' ') << c.summary << "\n";
+    out << "\nspacetime COMMAND --help lists the options of a command.\n"
+           "Exit codes: 0 done; 1 not converged, or fewer than 30 effective samples on the curve (the result is written); 2 bad input.\n";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::vector<std::string> words(argv + 1, argv + argc);
+    if (words.empty()) {
+        printUsage(std::cerr);
+        return 2;
+    }
+    if (words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+        printUsage(std::cout);
+        return 0;
+    }
+    if (words[0] == "--version") {
+        std::cout << SPACETIME_VERSION << "\n";
+        return 0;
+    }
+    try {
+        for (const Command& c : commands)
+            if (words[0] == c.name)
+                return c.run({words.begin() + 1, words.end()});
+        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, measure or info\n";
+        return 2;
+    }
+    catch (const std::exception& e) {
+        // One line, whatever was thrown: what, where, what to do.
+        std::cerr << "spacetime " << words[0] << ": " << e.what() << "\n";
+        return 2;
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace Spacetime {
+
+/// A number as it should stand in a message: six significant digits, whatever the locale.
+inline std::string text(double value) {
+    std::ostringstream out;
+    out.imbue(std::locale::classic());
+    out << value;
+    return out.str();
+}
+
+template <class Vector>
+std::string textList(const Vector& values) {
+    std::string result;
+    for (long i = 0; i < static_cast<long>(values.size()); i++)
+        result += (i ? ", " : "") + text(values[i]);
+    return "(" + result + ")";
+}
+
+inline std::vector<std::string> split(const std::string& s, char separator) {
+    std::vector<std::string> parts;
+    std::istringstream in(s);
+    for (std::string part; std::getline(in, part, separator);)
+        parts.push_back(part);
+    return parts;
+}
+
+/// A number out of a word, whatever the locale. Throws std::invalid_argument when the word is not exactly one number.
+inline double parseNumber(const std::string& word, const std::string& what) {
+    std::istringstream in(word);
+    in.imbue(std::locale::classic());
+    double value;
+    if (!(in >> value) || !(in >> std::ws).eof())
+        throw std::invalid_argument(what + ": expected a number, got '" + word + "'");
+    return value;
+}
+
+inline std::vector<double> parseNumbers(const std::string& words, const std::string& what) {
+    std::vector<double> values;
+    for (const std::string& word : split(words, ','))
+        values.push_back(parseNumber(word, what));
+    return values;
+}
+
+}  // namespace Spacetime

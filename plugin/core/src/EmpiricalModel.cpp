@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+#include "spacetime/Models.h"
+#include "spacetime/Text.h"
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <unordered_map>
+
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+namespace Spacetime {
+
+namespace {
+
+const double TwoPi = 2 * M_PI;
+const int MaxSmoothedVariables = 3;
+const Eigen::Index TileSize = 64;
+/// Below this effective sample size moments are noise: an end point there is outside the model's range.
+const double MinNEff = 30;
+
+/// Weighted sums of the samples that fall into one bin.
+struct Bin {
+    double weight = 0, squares = 0;
+    VectorXd statistic;
+};
+
+/// Five-point Gauss-Hermite rule for a unit normal: exact to ninth order.
+const double hermiteNodes[] = {-2.8569700138728056, -1.3556261799742659, 0, 1.3556261799742659, 2.8569700138728056};
+const double hermiteWeights[] = {0.011257411327720689, 0.22207592200561264, 0.53333333333333333, 0.22207592200561264, 0.011257411327720689};
+
+}  // namespace
+
+EmpiricalModel::EmpiricalModel(Variables variables, const MatrixXd& raw, const VectorXd& logWeights, const Options& options)
+    : PosteriorModel(std::move(variables)), grid(options.grid) {
+    const int n = vars.size();
+    const Eigen::Index K = raw.cols();
+    if (K < 1)
+        throw std::invalid_argument("EmpiricalModel: expected at least one sample");
+    if (logWeights.size() != 0 && logWeights.size() != K)
+        throw std::invalid_argument("EmpiricalModel: expected " + std::to_string(K) + " log weights, one a sample, got " + std::to_string(logWeights.size()));
+    if (!(options.bandwidth >= 0) || !std::isfinite(options.bandwidth))
+        throw std::invalid_argument("EmpiricalModel: expected a bandwidth of 0 or more, got " + text(options.bandwidth));
+    if (options.bandwidth > 0 && n > MaxSmoothedVariables)
+        throw std::invalid_argument("EmpiricalModel: a bandwidth is possible for up to 3 variables, got " + std::to_string(n));
+    if (options.binsPerVariable < 2)
+        throw std::invalid_argument("EmpiricalModel: expected at least 2 bins a variable, got " + std::to_string(options.binsPerVariable));
+
+    MatrixXd statistic = vars.statistic(raw);  // also refuses wrong shapes and NaN
+    VectorXd logw = logWeights.size() ? logWeights : VectorXd::Zero(K);
+    for (Eigen::Index k = 0; k < K; k++)
+        if (std::isnan(logw[k]) || logw[k] == std::numeric_limits<double>::infinity())
+            throw std::invalid_argument("EmpiricalModel: log weight " + std::to_string(k) + " is " + text(logw[k]) + ", expected a number below infinity");
+    const double top = logw.maxCoeff();
+    if (!std::isfinite(top))
+        throw std::invalid_argument("EmpiricalModel: every weight is zero");
+    VectorXd w = (logw.array() - top).exp();
+    w /= w.sum();
+
+    const bool smooth = options.bandwidth > 0;
+    binned = !options.grid && (smooth || K > options.maxExactSamples);
+    if (!binned) {
+        // Samples of weight zero carry nothing and would put -inf into the kernel.
+        const Eigen::Index used = (w.array() > 0).count();
+        T.resize(statistic.rows(), used);
+        logW.resize(used);
+        for (Eigen::Index k = 0, j = 0; k < K; k++)
+            if (w[k] > 0) {
+                T.col(j) = statistic.col(k);
+                logW[j++] = std::log(w[k]);
+            }
+        kish = VectorXd::Ones(used);
+    }
+    else {
+        const VectorXd low = raw.rowwise().minCoeff(), high = raw.rowwise().maxCoeff();
+        const int nodes = smooth ? 5 : 1;
+        int stencil = 1;
+        for (int i = 0; i < n; i++)
+            stencil *= nodes;
+        std::unordered_map<std::string, Bin> bins;
+        MatrixXd point(n, stencil);
+        VectorXd share(stencil);
+        for (Eigen::Index k = 0; k < K; k++) {
+            if (w[k] == 0)
+                continue;
+            for (int q = 0; q < stencil; q++) {
+                share[q] = 1;
+                for (int i = 0, rest = q; i < n; i++, rest /= nodes) {
+                    point(i, q) = raw(i, k);
+                    if (smooth) {
+                        // A lifted coordinate's bandwidth is an angle; unlifted ones are measured in their scale.
+                        const double unit = vars[i].lifted() ? vars[i].period / TwoPi : vars[i].scale;
+                        point(i, q) += options.bandwidth * unit * hermiteNodes[rest % nodes];
+                        share[q] *= hermiteWeights[rest % nodes];
+                    }
+                }
+            }
+            const MatrixXd moved = smooth ? vars.statistic(point) : statistic.col(k);
+            for (int q = 0; q < stencil; q++) {
+                std::string key(n * sizeof(int), '\0');
+                for (int i = 0; i < n; i++) {
+                    double position;  // 0..1 over the bins
+                    if (vars[i].lifted())
+                        position = point(i, q) / vars[i].period - std::floor(point(i, q) / vars[i].period);
+                    else
+                        position = high[i] > low[i] ? (point(i, q) - low[i]) / (high[i] - low[i]) : 0;
+                    const int index = static_cast<int>(std::floor(std::clamp(position, -2.0, 3.0) * options.binsPerVariable * (1 - 1e-12)));
+                    key.replace(i * sizeof(int), sizeof(int), reinterpret_cast<const char*>(&index), sizeof(int));
+                }
+                Bin& bin = bins[key];
+                if (bin.statistic.size() == 0)
+                    bin.statistic = VectorXd::Zero(statistic.rows());
+                const double weight = w[k] * share[q];
+                bin.weight += weight;
+                bin.squares += weight * w[k];
+                bin.statistic += weight * moved.col(q);
+            }
+        }
+        // Sorted keys: the order of a hash map must not decide the last digits of a result.
+        std::vector<const std::pair<const std::string, Bin>*> sorted;
+        for (const auto& item : bins)
+            sorted.push_back(&item);
+        std::sort(sorted.begin(), sorted.end(), [](auto* a, auto* b) { return a->first < b->first; });
+        T.resize(statistic.rows(), sorted.size());
+        logW.resize(sorted.size());
+        kish.resize(sorted.size());
+        for (size_t j = 0; j < sorted.size(); j++) {
+            const Bin& bin = sorted[j]->second;
+            T.col(j) = bin.statistic / bin.weight;
+            logW[j] = std::log(bin.weight);
+            kish[j] = bin.squares / (bin.weight * bin.weight);
+        }
+    }
+
+    buildTiles();
+
+    const VectorXd weights = logW.array().exp();
+    mean.resize(vars.numUnlifted());
+    double spread = 0;
+    for (int i = 0, u = 0; i < n; i++)
+        if (!vars[i].lifted()) {
+            mean[u] = T.row(vars.offset(i)).dot(weights);
+            spread += (T.row(vars.offset(i)).array() - mean[u]).square().matrix().dot(weights);
+            u++;
+        }
+    if (mean.size() > 0)
+        variance = std::max(spread / mean.size(), 1e-12);
+}
+
+void EmpiricalModel::checkRange(const VectorXd& eta, const std::string& what) const {
+    if (grid)
+        return;
+    const Moments m = moments(eta, Order::Mean);
+    if (!(m.nEff[0] >= MinNEff))
+        throw std::invalid_argument("EmpiricalModel: " + what + " at " + textList(vars.center(eta)) + " is outside the range of the samples: only " +
+                                    text(m.nEff[0]) + " effective samples lie there, at least 30 are needed. Sample there, lower the log-SNR, or give a bandwidth");
+}
+
+void EmpiricalModel::buildTiles() {
+    // Neighbours in space become neighbours in memory: ordered by the cells of a coarse grid over the first variables.
+    const Eigen::Index K = T.cols(), m = T.rows();
+    const int gridded = std::min(vars.size(), 4), cells = gridded <= 2 ? 32 : 12;
+    std::vector<std::pair<long, Eigen::Index>> order(K);
+    const VectorXd low = T.rowwise().minCoeff(), high = T.rowwise().maxCoeff();
+    for (Eigen::Index k = 0; k < K; k++) {
+        long key = 0;
+        for (int i = 0; i < gridded; i++) {
+            const int o = vars.offset(i);
+            const double position = vars[i].lifted() ? (std::atan2(T(o + 1, k), T(o, k)) + M_PI) / TwoPi : (T(o, k) - low[o]) / std::max(high[o] - low[o], 1e-300);
+            key = key * cells + std::min(static_cast<int>(position * cells), cells - 1);
+        }
+        order[k] = {key, k};
+    }
+    std::sort(order.begin(), order.end());
+    MatrixXd sortedT(m, K);
+    VectorXd sortedW(K), sortedKish(K);
+    for (Eigen::Index k = 0; k < K; k++) {
+        sortedT.col(k) = T.col(order[k].second);
+        sortedW[k] = logW[order[k].second];
+        sortedKish[k] = kish[order[k].second];
+    }
+    T.swap(sortedT);
+    logW.swap(sortedW);
+    kish.swap(sortedKish);
+    const Eigen::Index tiles = (K + TileSize - 1) / TileSize;
+    tileLow.resize(m, tiles);
+    tileHigh.resize(m, tiles);
+    tileWeight.resize(tiles);
+    for (Eigen::Index tile = 0; tile < tiles; tile++) {
+        const Eigen::Index first = tile * TileSize, count = std::min<Eigen::Index>(TileSize, K - first);
+        tileLow.col(tile) = T.middleCols(first, count).rowwise().minCoeff();
+        tileHigh.col(tile) = T.middleCols(first, count).rowwise().maxCoeff();
+        tileWeight[tile] = logW.segment(first, count).maxCoeff();
+    }
+}
+
+Moments EmpiricalModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
+    const Eigen::Index m = T.rows(), K = T.cols(), n = eta.cols();
+    Moments out;
+    out.mu.resize(m, n);
+    out.psi.resize(n);
+    out.nEff.resize(n);
+    if (order >= Order::Covariance)
+        out.J.resize(n);
+    if (order == Order::Third)
+        out.third.resize(n);
+    // Weights below e^-37 of the largest are beneath the last digit of a double. A tile of support points whose upper
+    // bound lies there is never touched: at the log-SNR of transition paths that is nearly all of them.
+    const double negligible = 37;
+    MatrixXd near(m, K), weighted;
+    VectorXd logp(K), p, kishNear(K), bound;
+    for (Eigen::Index i = 0; i < n; i++) {
+        const VectorXd e = eta.col(i);
+        bound.noalias() = tileHigh.transpose() * e.cwiseMax(0.0) + tileLow.transpose() * e.cwiseMin(0.0) + tileWeight;
+        auto scan = [&](Eigen::Index tile, Eigen::Index at) {
+            const Eigen::Index first = tile * TileSize, count = std::min<Eigen::Index>(TileSize, K - first);
+            logp.segment(at, count).noalias() = T.middleCols(first, count).transpose() * e;
+            logp.segment(at, count) += logW.segment(first, count);
+            near.middleCols(at, count) = T.middleCols(first, count);
+            kishNear.segment(at, count) = kish.segment(first, count);
+            return count;
+        };
+        Eigen::Index best;
+        bound.maxCoeff(&best);
+        double top = logp.head(scan(best, 0)).maxCoeff();
+        Eigen::Index used = 0;
+        for (Eigen::Index tile = 0; tile < bound.size(); tile++)
+            if (bound[tile] > top - negligible) {
+                const Eigen::Index count = scan(tile, used);
+                top = std::max(top, logp.segment(used, count).maxCoeff());
+                used += count;
+            }
+        p = (logp.head(used).array() - top).exp();
+        const double sum = p.sum();
+        p /= sum;
+        out.psi[i] = top + std::log(sum);
+        out.nEff[i] = 1 / (p.array().square() * kishNear.head(used).array()).sum();
+        auto delta = near.leftCols(used);
+        out.mu.col(i).noalias() = delta * p;
+        if (order == Order::Mean)
+            continue;
+        // Centred first: the covariance at high log-SNR is a small difference of large moments.
+        delta.colwise() -= out.mu.col(i);
+        weighted = delta * p.asDiagonal();
+        out.J[i].noalias() = weighted * delta.transpose();
+        if (order == Order::Third) {
+            const VectorXd tilt = delta.transpose() * direction->col(i);
+            weighted = weighted * tilt.asDiagonal();
+            out.third[i].noalias() = weighted * delta.transpose();
+        }
+    }
+    return out;
+}
+
+}  // namespace Spacetime

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#include "spacetime/Files.h"
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <sys/stat.h>
+#include <unistd.h>
+
+using nlohmann::json;
+
+namespace Spacetime {
+
+std::string readFile(const std::string& path) {
+    struct stat status;
+    if (stat(path.c_str(), &status) != 0)
+        throw std::invalid_argument("cannot read '" + path + "': no such file");
+    if (!S_ISREG(status.st_mode))
+        throw std::invalid_argument("cannot read '" + path + "': it is not a regular file");
+    std::ifstream in(path, std::ios::binary);
+    std::string bytes(status.st_size, '\0');
+    if (!in || (status.st_size > 0 && !in.read(&bytes[0], status.st_size)))
+        throw std::invalid_argument("cannot read '" + path + "': permission denied or read error");
+    return bytes;
+}
+
+void writeFile(const std::string& path, const std::string& bytes, bool overwrite) {
+    if (!overwrite && access(path.c_str(), F_OK) == 0)
+        throw std::invalid_argument("'" + path + "' exists: choose another name or pass --overwrite");
+    const std::string temporary = path + ".part" + std::to_string(getpid());
+    std::ofstream out(temporary, std::ios::binary);
+    out.write(bytes.data(), bytes.size());
+    out.close();
+    if (!out || std::rename(temporary.c_str(), path.c_str()) != 0) {
+        std::remove(temporary.c_str());
+        throw std::runtime_error("cannot write '" + path + "': check that the folder exists, is writable and has space");
+    }
+}
+
+std::unique_ptr<GaussianMixtureModel> readMixture(const std::string& path) {
+    try {
+        const json j = json::parse(readFile(path));
+        const auto means = j.at("means").get<std::vector<std::vector<double>>>();
+        const auto variances = j.at("variances").get<std::vector<double>>();
+        const auto weights = j.at("weights").get<std::vector<double>>();
+        if (means.empty() || means[0].empty())
+            throw std::invalid_argument("expected at least one mean");
+        Eigen::MatrixXd m(means[0].size(), means.size());
+        for (size_t k = 0; k < means.size(); k++) {
+            if (means[k].size() != means[0].size())
+                throw std::invalid_argument("mean " + std::to_string(k) + " has another number of dimensions than the first");
+            for (size_t d = 0; d < means[k].size(); d++)
+                m(d, k) = means[k][d];
+        }
+        return std::make_unique<GaussianMixtureModel>(m, Eigen::VectorXd::Map(variances.data(), variances.size()),
+                                                      Eigen::VectorXd::Map(weights.data(), weights.size()));
+    }
+    catch (const json::exception& e) {
+        throw std::invalid_argument("mixture file '" + path + "': expected {\"means\":[[..]],\"variances\":[..],\"weights\":[..]}: " + e.what());
+    }
+    catch (const std::invalid_argument& e) {
+        throw std::invalid_argument("mixture file '" + path + "': " + e.what());
+    }
+}
+
+}  // namespace Spacetime
