@@ -72,7 +72,11 @@ EmpiricalModel::EmpiricalModel(Variables variables, const MatrixXd& raw, const V
         kish = VectorXd::Ones(used);
     }
     else {
-        const VectorXd low = raw.rowwise().minCoeff(), high = raw.rowwise().maxCoeff();
+        VectorXd low = raw.rowwise().minCoeff(), high = raw.rowwise().maxCoeff();
+        for (int i = 0; i < n; i++) {  // the bins span the samples and the stencil round them
+            low[i] -= 3 * options.bandwidth * vars[i].scale;
+            high[i] += 3 * options.bandwidth * vars[i].scale;
+        }
         const int nodes = smooth ? 5 : 1;
         int stencil = 1;
         for (int i = 0; i < n; i++)
@@ -104,7 +108,7 @@ EmpiricalModel::EmpiricalModel(Variables variables, const MatrixXd& raw, const V
                         position = point(i, q) / vars[i].period - std::floor(point(i, q) / vars[i].period);
                     else
                         position = high[i] > low[i] ? (point(i, q) - low[i]) / (high[i] - low[i]) : 0;
-                    const int index = static_cast<int>(std::floor(std::clamp(position, -2.0, 3.0) * options.binsPerVariable * (1 - 1e-12)));
+                    const int index = static_cast<int>(std::floor(position * options.binsPerVariable * (1 - 1e-12)));
                     key.replace(i * sizeof(int), sizeof(int), reinterpret_cast<const char*>(&index), sizeof(int));
                 }
                 Bin& bin = bins[key];

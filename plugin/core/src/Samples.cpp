@@ -147,7 +147,7 @@ std::string inflateEntry(const char* data, size_t size, size_t fullSize) {
 /// The members of an .npz (zip) archive, unpacked.
 std::map<std::string, std::string> unzip(const std::string& bytes) {
     const size_t end = bytes.rfind("PK\x05\x06");
-    if (end == std::string::npos)
+    if (end == std::string::npos || end + 22 + readLittle<uint16_t>(bytes, end + 20) > bytes.size())
         fail("not a zip archive, or truncated");
     const int entries = readLittle<uint16_t>(bytes, end + 10);
     size_t at = readLittle<uint32_t>(bytes, end + 16);

@@ -10,6 +10,7 @@ namespace Spacetime {
 struct TrainingOptions {
     int steps = 6000;
     int batch = 1024;
+    int points = 40000;                       ///< spacetime points whose exact posterior is computed once and trained on
     int width = 128;
     int layers = 3;
     unsigned seed = 1;

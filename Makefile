@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+# make build | test | demo [QUICK=1] | clean.   OFFLINE=1 uses what is installed already.
+SHELL := /bin/bash
+PYTHON ?= python3
+JOBS ?= $(shell nproc)
+VENV := .venv
+PY := $(VENV)/bin/python
+BUILD := build/make
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev
+SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
+export CCACHE_DIR ?= $(CURDIR)/build/ccache
+
+.PHONY: build test test-cpp test-python demo bench install-system clean
+.DEFAULT_GOAL := build
+
+# What Debian provides; nothing is asked for where everything is there.
+install-system: build/.system
+build/.system:
+	@mkdir -p build
+	@missing=""; for p in $(APT); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q "ok installed" || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	    if [ -n "$(OFFLINE)" ]; then echo "OFFLINE=1, but these Debian packages are missing:$$missing" >&2; exit 2; fi; \
+	    echo "installing Debian packages:$$missing"; \
+	    $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing > build/apt.log || { tail build/apt.log; exit 1; }; \
+	fi
+	@touch $@
+
+# The Python environment with OpenMM, LibTorch and the build tools.
+$(VENV)/.packages: build/.system requirements.txt
+	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	@if [ -n "$(OFFLINE)" ]; then $(PY) -c "import openmm, torch, numpy, nanobind, scikit_build_core" || exit 2; \
+	else echo "installing Python packages (OpenMM, LibTorch, ...)"; $(PY) -m pip install -q --disable-pip-version-check -r requirements.txt; fi
+	@touch $@
+
+# One build tree serves the tests and the package: ninja shows the progress, pip then packs what is built.
+CMAKE_ARGS := -DPython_EXECUTABLE=$(CURDIR)/$(PY) -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DSPACETIME_BUILD_TESTS=ON
+$(BUILD)/build.ninja: $(VENV)/.packages
+	@cmake -S . -B $(BUILD) -G Ninja $(CMAKE_ARGS) > build/cmake.log || { cat build/cmake.log; exit 1; }
+
+build/.installed: $(BUILD)/build.ninja $(SOURCES)
+	@ninja -C $(BUILD) -j $(JOBS)
+	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . \
+	    -Cbuild-dir=$(BUILD) -Ccmake.define.SPACETIME_BUILD_TESTS=ON -Ccmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache
+	@touch $@
+
+build: build/.installed
+
+test-cpp: build
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+test-python: build
+	@$(PY) -m pytest -q
+
+test: test-cpp test-python
+
+demo: build
+	@$(PY) examples/alanine_dipeptide/run.py --overwrite $(if $(QUICK),--quick)
+
+clean:
+	rm -rf build

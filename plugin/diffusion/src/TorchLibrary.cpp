@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#include "TorchLibrary.h"
+#include <cstdlib>
+#include <dlfcn.h>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace fs = std::filesystem;
+
+namespace Spacetime {
+
+namespace {
+
+TorchLibrary open() {
+    const std::string name = "libspacetime_torch.so", install = "; training needs LibTorch: pip install 'torch>=2.11,<2.12'";
+    std::vector<fs::path> candidates;
+    if (const char* given = std::getenv("SPACETIME_TORCH_LIBRARY"); given != nullptr && *given != '\0')
+        candidates.push_back(given);
+    else {
+        Dl_info self;
+        fs::path folder;
+        if (::dladdr(reinterpret_cast<const void*>(&TorchLibrary::get), &self) != 0 && self.dli_fname != nullptr)
+            folder = fs::path(self.dli_fname).parent_path();
+        // A program started through PATH is known to the loader by its bare name only.
+        std::error_code error;
+        if (folder.empty())
+            folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+        folder = fs::weakly_canonical(folder, error);
+        candidates = {folder / ".." / "lib" / name, folder / "lib" / name, folder / name};
+    }
+    std::string tried;
+    for (const fs::path& path : candidates) {
+        std::error_code error;
+        if (!fs::exists(path, error)) {
+            tried += (tried.empty() ? "" : ", ") + path.lexically_normal().string();
+            continue;
+        }
+        void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+        if (handle == nullptr)
+            throw std::runtime_error("Training: " + path.string() + " could not be opened: " + ::dlerror() + install);
+        TorchLibrary library;
+        library.train = reinterpret_cast<decltype(library.train)>(::dlsym(handle, "spacetimeTorchTrain"));
+        library.evaluate = reinterpret_cast<decltype(library.evaluate)>(::dlsym(handle, "spacetimeTorchEvaluate"));
+        if (library.train == nullptr || library.evaluate == nullptr)
+            throw std::runtime_error("Training: " + path.string() + " is not the training library of openmm-spacetime");
+        return library;
+    }
+    throw std::runtime_error("Training: the training library was not found (tried " + tried + ")" + install);
+}
+
+}  // namespace
+
+const TorchLibrary& TorchLibrary::get() {
+    static const TorchLibrary library = open();  // a failure is thrown again at the next try
+    return library;
+}
+
+}  // namespace Spacetime

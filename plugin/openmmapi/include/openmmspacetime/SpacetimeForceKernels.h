@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "openmm/KernelImpl.h"
+#include "openmm/Platform.h"
+#include "openmm/System.h"
+#include "openmmspacetime/SpacetimeForce.h"
+#include <string>
+#include <vector>
+
+namespace SpacetimePlugin {
+
+/// What a platform must provide for a SpacetimeForce.
+class CalcSpacetimeForceKernel : public OpenMM::KernelImpl {
+public:
+    static std::string Name() { return "CalcSpacetimeForce"; }
+    CalcSpacetimeForceKernel(std::string name, const OpenMM::Platform& platform) : OpenMM::KernelImpl(name, platform) {
+    }
+    /// The force has been checked: its indices are in range and its curve fits its variables.
+    virtual void initialize(const OpenMM::System& system, const SpacetimeForce& force) = 0;
+    /// Add forces and energy parameter derivatives, and return the energy.
+    virtual double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) = 0;
+    /// Raw values of the variables at the present positions. Called at every step of a path, so it must be cheap.
+    virtual void getVariableValues(OpenMM::ContextImpl& context, std::vector<double>& values) = 0;
+    /// Take over the curve and the periods, shifts and scales; nothing else has changed.
+    virtual void copyParametersToContext(OpenMM::ContextImpl& context, const SpacetimeForce& force) = 0;
+};
+
+}  // namespace SpacetimePlugin

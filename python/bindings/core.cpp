@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: MIT
+#include "spacetime/Curve.h"
+#include "spacetime/Files.h"
+#include "spacetime/Models.h"
+#include "spacetime/NetworkModel.h"
+#include "spacetime/Samples.h"
+#include "spacetime/Solver.h"
+#include "spacetime/Training.h"
+#include <nanobind/eigen/dense.h>
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/function.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace Spacetime;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+namespace {
+
+/// numpy's rows are the core's columns: the same memory, read the other way.
+MatrixXd columns(const Rows& rows) { return Eigen::Map<const MatrixXd>(rows.data(), rows.cols(), rows.rows()); }
+Rows rowsOf(const MatrixXd& m) { return m.transpose(); }
+
+struct PyMoments {
+    Rows mu;
+    std::vector<MatrixXd> J;
+    std::optional<VectorXd> psi, nEff;
+};
+
+nb::object stack(const std::vector<MatrixXd>& matrices) {
+    if (matrices.empty())
+        return nb::none();
+    const size_t n = matrices.size(), m = matrices[0].rows();
+    double* data = new double[n * m * m];
+    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<double*>(p); });
+    for (size_t i = 0; i < n; i++)
+        Eigen::Map<Rows>(data + i * m * m, m, m) = matrices[i];
+    return nb::cast(nb::ndarray<nb::numpy, double>(data, {n, m, m}, owner));
+}
+
+std::optional<VectorXd> optional(const VectorXd& v) { return v.size() ? std::optional<VectorXd>(v) : std::nullopt; }
+
+GeodesicOptions::Route routeFromName(const std::string& name) {
+    if (name == "shortest")
+        return GeodesicOptions::Route::Shortest;
+    if (name == "lowest")
+        return GeodesicOptions::Route::Lowest;
+    if (name == "all")
+        return GeodesicOptions::Route::All;
+    throw std::invalid_argument("geodesic: expected route 'shortest', 'lowest' or 'all', got '" + name + "'");
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    m.doc() = "Collective variables, posterior models, curves, geodesics and networks (C++ core of openmmspacetime).";
+
+    nb::class_<Variable>(m, "Variable", "One collective variable; made by Variables.torsions and its siblings.")
+        .def_ro("name", &Variable::name)
+        .def_prop_ro("kind", &Variable::kindName, "'torsion', 'angle', 'distance', 'coordinate' or 'number'.")
+        .def_ro("atoms", &Variable::atoms, "0-based particle indices.")
+        .def_ro("axis", &Variable::axis, "0, 1 or 2 for a coordinate's x, y or z.")
+        .def_ro("period", &Variable::period, "Length of one turn in raw units, 0 when not periodic.")
+        .def_ro("shift", &Variable::shift)
+        .def_ro("scale", &Variable::scale)
+        .def_prop_ro("unit", &Variable::unit)
+        .def_prop_ro("lifted", &Variable::lifted)
+        .def_static("torsion", &Variable::torsion, "name"_a, "atoms"_a = std::vector<int>(), "A dihedral angle of four atoms (rad), lifted to (cos, sin).")
+        .def_static("angle", &Variable::angle, "name"_a, "atoms"_a = std::vector<int>(), "An angle of three atoms (rad).")
+        .def_static("distance", &Variable::distance, "name"_a, "atoms"_a = std::vector<int>(), "A distance of two atoms (nm).")
+        .def_static("coordinate", &Variable::coordinate, "name"_a, "atom"_a, "axis"_a, "period"_a = 0.0,
+                    "One Cartesian component of a particle (nm); with a period (nm) it is lifted to (cos, sin).")
+        .def_static("number", &Variable::number, "name"_a, "A plain number.")
+        .def("scaled", [](Variable v, double shift, double scale) { v.shift = shift; v.scale = scale; return v; }, "shift"_a, "scale"_a,
+             "The same variable entering as (raw - shift)/scale. Unlifted variables only.");
+
+    nb::class_<Variables>(m, "Variables",
+                          "The ordered set of collective variables.\n\nIts statistic is T = (\\|d\\|^2, then per variable d, or cos and sin); d are the unlifted, scaled\n"
+                          "variables, and without any there is no \\|d\\|^2 (arXiv:2505.17517, with torsions lifted to the circle).")
+        .def(nb::init<std::vector<Variable>>(), "items"_a)
+        .def_static("torsions",
+                    [](const std::vector<std::vector<int>>& atoms, std::optional<std::vector<std::string>> names) {
+                        if (names && names->size() != atoms.size())
+                            throw std::invalid_argument("Variables.torsions: expected " + std::to_string(atoms.size()) + " names, got " + std::to_string(names->size()));
+                        std::vector<Variable> items;
+                        for (size_t i = 0; i < atoms.size(); i++)
+                            items.push_back(Variable::torsion(names ? (*names)[i] : "torsion" + std::to_string(i + 1), atoms[i]));
+                        return Variables(items);
+                    },
+                    "atoms"_a, "names"_a = nb::none(), "Torsions of four atoms each (0-based indices).")
+        .def_static("numbers",
+                    [](const std::vector<std::string>& names) {
+                        std::vector<Variable> items;
+                        for (const auto& n : names)
+                            items.push_back(Variable::number(n));
+                        return Variables(items);
+                    },
+                    "names"_a, "Plain unlifted numbers.")
+        .def_static("fromJson", [](const std::string& text) {
+                        try {
+                            return Variables::fromJson(nlohmann::json::parse(text));
+                        }
+                        catch (const nlohmann::json::exception& e) {
+                            throw std::invalid_argument(std::string("Variables: not JSON: ") + e.what());
+                        } }, "text"_a)
+        .def("toJson", [](const Variables& v) { return v.toJson().dump(); })
+        .def("__len__", &Variables::size)
+        .def("__getitem__", [](const Variables& v, int i) {
+            if (i < 0)
+                i += v.size();
+            if (i < 0 || i >= v.size())
+                throw nb::index_error("variable index out of range");
+            return v[i]; })
+        .def("__eq__", [](const Variables& a, nb::object b) { return nb::isinstance<Variables>(b) && a.compatible(nb::cast<const Variables&>(b)); })
+        .def("__repr__", [](const Variables& v) {
+            std::string s = "Variables(";
+            for (int i = 0; i < v.size(); i++)
+                s += (i ? ", " : "") + v[i].name + ": " + v[i].kindName();
+            return s + ")"; })
+        .def_prop_ro("names", &Variables::names)
+        .def_prop_ro("numStatistics", &Variables::numStatistics)
+        .def("euclidean", &Variables::euclidean, "The same variables as plain unwrapped numbers (the way of arXiv:2505.17517).")
+        .def("statistic", [](const Variables& v, const Rows& raw) { return rowsOf(v.statistic(columns(raw))); }, "raw"_a, "T [K, m] of raw values [K, n].")
+        .def("naturalParameter", [](const Variables& v, const VectorXd& raw, double l) { return v.naturalParameter(raw, l); }, "raw"_a, "logSnr"_a,
+             "eta [m] of the clean point `raw` [n] seen at a log-SNR; for lifted variables kappa = e^logSnr.")
+        .def("center", [](const Variables& v, const Rows& eta) {
+            Rows out(eta.rows(), v.size());
+            for (Eigen::Index i = 0; i < eta.rows(); i++)
+                out.row(i) = v.center(eta.row(i).transpose()).transpose();
+            return out; }, "eta"_a, "Raw position [N, n] of the bias centre of eta [N, m].")
+        .def("meanPosition", [](const Variables& v, const Rows& mu) {
+            Rows out(mu.rows(), v.size());
+            for (Eigen::Index i = 0; i < mu.rows(); i++)
+                out.row(i) = v.meanPosition(mu.row(i).transpose()).transpose();
+            return out; }, "mu"_a, "Raw position [N, n] of expectation parameters mu [N, m].");
+
+    nb::class_<PyMoments>(m, "Moments", "Moments of p(c|eta) at N points.")
+        .def_ro("mu", &PyMoments::mu, "[N, m] expectation parameters E[T].")
+        .def_prop_ro("J", [](const PyMoments& p) { return stack(p.J); }, "[N, m, m] d mu/d eta, the Fisher information of an exact posterior.")
+        .def_ro("psi", &PyMoments::psi, "[N] log-partition, None for networks.")
+        .def_ro("nEff", &PyMoments::nEff, "[N] effective number of samples, None where there are none.");
+
+    nb::class_<PosteriorModel>(m, "PosteriorModel", "A model of the denoising distributions p(c\\|z), indexed by the natural parameter eta.")
+        .def_prop_ro("variables", &PosteriorModel::variables)
+        .def_prop_ro("isExact", &PosteriorModel::isExact)
+        .def_prop_ro("evaluations", &PosteriorModel::evaluations)
+        .def("moments", [](const PosteriorModel& model, const Rows& eta) {
+            const Moments r = model.moments(columns(eta));
+            return PyMoments{rowsOf(r.mu), r.J, optional(r.psi), optional(r.nEff)}; },
+            "eta"_a, nb::call_guard<nb::gil_scoped_release>(), "Moments at eta [N, m].")
+        .def("checkRange", [](const PosteriorModel& model, const VectorXd& eta, const std::string& what) { model.checkRange(eta, what); }, "eta"_a,
+             "what"_a = "the point", "ValueError when eta [m] lies outside the model's range.");
+
+    nb::class_<EmpiricalModel, PosteriorModel>(m, "EmpiricalModel",
+        "The exact posterior of weighted samples.\n\nParameters\n----------\nsamples : array [K, n]\n    Raw values (rad, nm).\nvariables : Variables\nlogWeights : array [K], optional\n"
+        "bandwidth : float\n    Standard deviation of a smoothing kernel (rad for torsions), 0 for none.\ngrid : bool\n    The samples are an exhaustive grid: no test of the effective sample size.\n"
+        "maxExactSamples : int\n    Beyond this many samples bins keep weight and mean.\n\nRaises\n------\nValueError\n    For NaN, a wrong shape, or weights that are all zero.")
+        .def("__init__", [](EmpiricalModel* self, const Rows& samples, const Variables& variables, std::optional<VectorXd> logWeights, double bandwidth, bool grid,
+                            int maxExactSamples, int binsPerVariable) {
+            EmpiricalModel::Options o;
+            o.bandwidth = bandwidth;
+            o.grid = grid;
+            o.maxExactSamples = maxExactSamples;
+            o.binsPerVariable = binsPerVariable;
+            new (self) EmpiricalModel(variables, columns(samples), logWeights ? *logWeights : VectorXd(), o); },
+            "samples"_a, "variables"_a, "logWeights"_a = nb::none(), "bandwidth"_a = 0.0, "grid"_a = false, "maxExactSamples"_a = 50000, "binsPerVariable"_a = 90)
+        .def_prop_ro("numSupport", [](const EmpiricalModel& e) { return e.support().cols(); }, "Number of support points (samples or bins).");
+
+    nb::class_<GaussianMixtureModel, PosteriorModel>(m, "GaussianMixtureModel", "Mixture of isotropic Gaussians in closed form: means [K, D], variances [K], weights [K].")
+        .def("__init__", [](GaussianMixtureModel* self, const Rows& means, const VectorXd& variances, const VectorXd& weights) {
+            new (self) GaussianMixtureModel(columns(means), variances, weights); }, "means"_a, "variances"_a, "weights"_a)
+        .def_static("load", [](const std::string& path) { return readMixture(path); }, "path"_a);
+
+    nb::class_<NetworkModel, PosteriorModel>(m, "NetworkModel", "A trained denoising network, evaluated without LibTorch.")
+        .def_static("load", [](const std::string& path) { return NetworkModel::load(path); }, "path"_a, "Read a safetensors model file; never runs code.")
+        .def_prop_ro("metadata", [](const NetworkModel& n) { return n.metadata().dump(); }, "The file's metadata as a JSON string.");
+
+    nb::class_<CurveMeasure>(m, "CurveMeasure", "Length, energy and consistency of a curve under a model.")
+        .def_ro("length", &CurveMeasure::length)
+        .def_ro("energy", &CurveMeasure::energy)
+        .def_ro("speedGap", &CurveMeasure::speedGap)
+        .def_ro("lengthExtrapolated", &CurveMeasure::lengthExtrapolated)
+        .def_ro("negativeEdges", &CurveMeasure::negativeEdges)
+        .def_ro("minNEff", &CurveMeasure::minNEff)
+        .def_ro("segmentLengths", &CurveMeasure::d, "[N]")
+        .def_prop_ro("mu", [](const CurveMeasure& c) { return rowsOf(c.mu); }, "[N+1, m]")
+        .def_ro("freeEnergy", &CurveMeasure::beta_F, "[N+1] psi*(mu) = KL(p(.\\|z) \\|\\| q) relative to the first node, in kT.")
+        .def_ro("trCov", &CurveMeasure::trCov, "[N+1] trace of the covariance of the lifted, scaled variables.")
+        .def_prop_ro("nEff", [](const CurveMeasure& c) { return optional(c.nEff); });
+
+    nb::class_<Curve>(m, "Curve", "A path in spacetime: nodes eta_i at s_i, s = Fisher-Rao arc length/total.\n\nCurve(variables, s [N+1], eta [N+1, m])")
+        .def("__init__", [](Curve* self, const Variables& v, const VectorXd& s, const Rows& eta) { new (self) Curve(v, s, columns(eta)); }, "variables"_a, "s"_a, "eta"_a)
+        .def_prop_ro("variables", &Curve::variables)
+        .def_prop_ro("s", [](const Curve& c) { return VectorXd(c.s()); }, "[N+1] from 0 to 1.")
+        .def_prop_ro("eta", [](const Curve& c) { return rowsOf(c.eta()); }, "[N+1, m] natural parameters.")
+        .def_rw("temperature", &Curve::temperature, "K; 0 when unknown.")
+        .def_ro("schedule", &Curve::schedule)
+        .def_ro("energy", &Curve::energy)
+        .def_ro("length", &Curve::length)
+        .def_ro("lengthExtrapolated", &Curve::lengthExtrapolated)
+        .def_ro("speedGap", &Curve::speedGap)
+        .def_ro("residual", &Curve::residual)
+        .def("evaluate", [](const Curve& c, double s) { VectorXd eta; c.evaluate(s, eta); return eta; }, "s"_a, "eta(s) [m]; s is clamped to [0, 1].")
+        .def("derivative", [](const Curve& c, double s) { VectorXd eta, d; c.evaluate(s, eta, &d); return d; }, "s"_a, "d eta/ds [m].")
+        .def("respaced", &Curve::respaced, "model"_a, "points"_a = 129, nb::call_guard<nb::gil_scoped_release>(),
+             "The same path with nodes at equal Fisher-Rao length under `model`.")
+        .def("measure", [](const Curve& c, const PosteriorModel& model) { return measure(model, c.eta()); }, "model"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("save", &Curve::save, "path"_a, "overwrite"_a = false, "Write the JSON curve file.")
+        .def_static("load", &Curve::load, "path"_a, "Read a JSON curve file. ValueError for a corrupt or newer file.");
+
+    nb::class_<GeodesicResult>(m, "GeodesicResult", "One solved winding.")
+        .def_ro("curve", &GeodesicResult::curve)
+        .def_ro("measure", &GeodesicResult::measure)
+        .def_ro("windings", &GeodesicResult::windings, "Whole turns added per variable to the short way round.")
+        .def_ro("maxFreeEnergy", &GeodesicResult::maxFreeEnergy, "Highest psi*(mu) along the curve relative to its start, in kT.")
+        .def_ro("residual", &GeodesicResult::residual, "Relative Newton decrement.")
+        .def_ro("converged", &GeodesicResult::converged)
+        .def_ro("iterations", &GeodesicResult::iterations)
+        .def_ro("evaluations", &GeodesicResult::evaluations)
+        .def_ro("seconds", &GeodesicResult::seconds);
+
+    m.def("geodesicResults",
+          [](const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, int points, double tolerance, int maxIterations, double minLogSnr, double minKappa,
+             const std::string& route) {
+              GeodesicOptions o;
+              o.numPoints = points;
+              o.tolerance = tolerance;
+              o.maxIterations = maxIterations;
+              o.minLogSnr = minLogSnr;
+              o.minKappa = minKappa;
+              o.route = routeFromName(route);
+              bool interrupted = false;
+              o.progress = [&interrupted](double) {
+                  nb::gil_scoped_acquire gil;
+                  interrupted = PyErr_CheckSignals() != 0;
+                  return !interrupted;
+              };
+              auto results = [&] {
+                  nb::gil_scoped_release release;
+                  return geodesic(model, etaA, etaB, o);
+              }();
+              if (interrupted)
+                  throw nb::python_error();
+              return results;
+          },
+          "model"_a, "etaA"_a, "etaB"_a, "points"_a, "tolerance"_a, "maxIterations"_a, "minLogSnr"_a, "minKappa"_a, "route"_a);
+
+    m.def("straightLine",
+          [](const Variables& v, const VectorXd& a, const VectorXd& b, double logSnr, int points, const std::vector<int>& windings) {
+              return Curve(v, VectorXd::LinSpaced(points, 0, 1), straightLine(v, a, b, logSnr, points, windings));
+          },
+          "variables"_a, "a"_a, "b"_a, "logSnr"_a, "points"_a, "windings"_a);
+
+    nb::class_<Samples>(m, "Samples", "Weighted samples read from a file.")
+        .def_prop_ro("x", [](const Samples& s) { return rowsOf(s.raw); }, "[K, n] raw values.")
+        .def_prop_ro("logWeights", [](const Samples& s) { return optional(s.logWeights); })
+        .def_prop_ro("variables", [](const Samples& s) { return s.variables.size() ? std::optional<Variables>(s.variables) : std::nullopt; })
+        .def_ro("grid", &Samples::grid);
+    m.def("readSamples", &readSamples, "path"_a, "Read .npz, .npy or .csv samples.");
+
+    nb::class_<Consistency>(m, "Consistency", "Error of a model against a reference, in posterior standard deviations.")
+        .def_ro("medianError", &Consistency::medianError)
+        .def_ro("error90", &Consistency::error90)
+        .def_ro("asymmetry", &Consistency::asymmetry)
+        .def_ro("jacobianError", &Consistency::jacobianError)
+        .def_ro("points", &Consistency::points);
+    m.def("compare", [](const PosteriorModel& a, const PosteriorModel& b, const Rows& eta) { return compare(a, b, columns(eta)); }, "model"_a, "reference"_a, "eta"_a,
+          nb::call_guard<nb::gil_scoped_release>());
+
+    nb::class_<TrainingResult>(m, "TrainingResult")
+        .def_ro("consistency", &TrainingResult::consistency)
+        .def_ro("finalLoss", &TrainingResult::finalLoss)
+        .def_ro("seconds", &TrainingResult::seconds)
+        .def_ro("steps", &TrainingResult::steps)
+        .def_ro("stopped", &TrainingResult::stopped);
+    m.def("trainNetwork",
+          [](const EmpiricalModel& samples, const std::string& out, int steps, int batch, unsigned seed, double temperature, const std::string& device, int width, int layers,
+             double minLogSnr, double maxLogSnr, int threads, std::optional<std::function<bool(int, int, double, double)>> progress) {
+              TrainingOptions o;
+              if (steps > 0)
+                  o.steps = steps;
+              if (batch > 0)
+                  o.batch = batch;
+              if (width > 0)
+                  o.width = width;
+              if (layers > 0)
+                  o.layers = layers;
+              o.seed = seed;
+              o.temperature = temperature;
+              o.device = device;
+              if (std::isfinite(minLogSnr))
+                  o.minLogSnr = minLogSnr;
+              if (std::isfinite(maxLogSnr))
+                  o.maxLogSnr = maxLogSnr;
+              o.threads = threads;
+              bool failed = false;
+              o.progress = [&](int step, int total, double loss, double validation) {
+                  nb::gil_scoped_acquire gil;
+                  try {
+                      if (PyErr_CheckSignals() != 0) {
+                          failed = true;
+                          return false;
+                      }
+                      return !progress || (*progress)(step, total, loss, validation);
+                  }
+                  catch (nb::python_error& e) {
+                      e.restore();
+                      failed = true;
+                      return false;
+                  }
+              };
+              const TrainingResult r = [&] {
+                  nb::gil_scoped_release release;
+                  return train(samples, o, out);
+              }();
+              if (failed)
+                  throw nb::python_error();
+              return r;
+          },
+          "samples"_a, "out"_a, "steps"_a, "batch"_a, "seed"_a, "temperature"_a, "device"_a, "width"_a, "layers"_a, "minLogSnr"_a, "maxLogSnr"_a, "threads"_a,
+          "progress"_a.none());
+}

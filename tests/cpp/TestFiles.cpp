@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+// Readers of files from outside. The .npz and .npy files in tests/data were written by numpy.
+#include "spacetime/Files.h"
+#include "spacetime/Samples.h"
+#include <cmath>
+#include <gtest/gtest.h>
+
+using namespace Spacetime;
+
+namespace {
+
+std::string data(const std::string& name) { return std::string(SPACETIME_TEST_DATA) + "/" + name; }
+
+std::string temporary(const std::string& name, const std::string& bytes) {
+    const std::string path = testing::TempDir() + name;
+    writeFile(path, bytes, true);
+    return path;
+}
+
+/// The message of the exception that reading throws; empty where it throws none.
+std::string complaint(const std::string& path) {
+    try {
+        readSamples(path);
+    }
+    catch (const std::invalid_argument& e) {
+        return e.what();
+    }
+    return "";
+}
+
+}  // namespace
+
+TEST(Files, NumpyArchives) {
+    for (const char* name : {"samples.npz", "samples_compressed.npz"}) {
+        const Samples s = readSamples(data(name));
+        ASSERT_EQ(s.raw.rows(), 2);
+        ASSERT_EQ(s.raw.cols(), 5);
+        EXPECT_NEAR(s.raw(0, 0), 0.0, 1e-15);
+        EXPECT_NEAR(s.raw(1, 4), 0.9, 1e-7);
+        ASSERT_EQ(s.logWeights.size(), 5);
+        EXPECT_NEAR(s.logWeights[3], -1.5, 1e-12);
+        ASSERT_EQ(s.variables.size(), 2);
+        EXPECT_EQ(s.variables[0].name, "phi");
+        EXPECT_TRUE(s.variables[0].lifted());
+        EXPECT_FALSE(s.grid);
+    }
+    const Samples fortran = readSamples(data("samples_fortran_f4.npy"));
+    EXPECT_EQ(fortran.raw.cols(), 5);
+    EXPECT_NEAR(fortran.raw(1, 4), 0.9, 1e-6);
+    EXPECT_EQ(fortran.logWeights.size(), 0);
+}
+
+TEST(Files, Csv) {
+    const Samples s = readSamples(temporary("a.csv", "phi, log_weights ,psi\n1.5,-2,3e-1\n-4,0,5\n\n"));
+    ASSERT_EQ(s.raw.cols(), 2);
+    EXPECT_EQ(s.raw(0, 1), -4);
+    EXPECT_EQ(s.raw(1, 0), 0.3);
+    EXPECT_EQ(s.logWeights[0], -2);
+    EXPECT_EQ(s.variables.names(), (std::vector<std::string>{"phi", "psi"}));
+    EXPECT_NE(complaint(temporary("b.csv", "a,b\n1,2\n1\n")).find("line 3"), std::string::npos);
+    EXPECT_NE(complaint(temporary("c.csv", "a,b\n1,two\n")).find("expected a number, got 'two'"), std::string::npos);
+    EXPECT_NE(complaint(temporary("d.csv", "a,b\n")).find("no rows"), std::string::npos);
+    EXPECT_NE(complaint(temporary("e.csv", "")).find("empty"), std::string::npos);
+}
+
+TEST(Files, EveryTruncationAndEveryFlippedByteIsRefusedOrHarmless) {
+    for (const char* name : {"samples.npz", "samples_compressed.npz", "samples_fortran_f4.npy"}) {
+        const std::string bytes = readFile(data(name));
+        const std::string ending = std::string(name).substr(std::string(name).rfind('.'));
+        for (size_t n = 0; n < bytes.size(); n += 7)
+            EXPECT_NE(complaint(temporary("cut" + ending, bytes.substr(0, n))), "") << name << " cut at " << n;
+        for (size_t n = 0; n < bytes.size(); n += 3) {
+            std::string damaged = bytes;
+            damaged[n] = static_cast<char>(damaged[n] ^ 0x5a);
+            complaint(temporary("flip" + ending, damaged));  // must not crash; some bytes carry no meaning
+        }
+    }
+    EXPECT_NE(complaint(temporary("x.txt", "1,2")).find(".npz, .npy or .csv"), std::string::npos);
+    EXPECT_NE(complaint("/no/such.npz").find("no such file"), std::string::npos);
+}
+
+TEST(Files, Mixture) {
+    const auto m = readMixture(temporary("m.json", R"({"means":[[0,1],[2,3]],"variances":[1,2],"weights":[1,3]})"));
+    EXPECT_EQ(m->means()(0, 1), 2);
+    EXPECT_EQ(m->weights()[1], 0.75);
+    for (const char* bad : {"", "{", "[]", R"({"means":[[0],[1,2]],"variances":[1,2],"weights":[1,3]})", R"({"means":[[0]],"variances":[-1],"weights":[1]})",
+                            R"({"means":[],"variances":[],"weights":[]})", R"({"means":[["a"]],"variances":[1],"weights":[1]})"})
+        EXPECT_THROW(readMixture(temporary("bad.json", bad)), std::invalid_argument) << bad;
+}
+
+TEST(Files, WritingIsAtomicAndRefusesToOverwrite) {
+    const std::string path = temporary("w.txt", "old");
+    EXPECT_THROW(writeFile(path, "new", false), std::invalid_argument);
+    EXPECT_EQ(readFile(path), "old");
+    EXPECT_THROW(writeFile("/no/such/folder/w.txt", "new", true), std::runtime_error);
+}

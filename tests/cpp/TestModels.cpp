@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+// Moments against quadrature, derivatives against finite differences, and what the models refuse.
+#include "spacetime/Models.h"
+#include <cmath>
+#include <functional>
+#include <gtest/gtest.h>
+#include <random>
+
+using namespace Spacetime;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using Order = PosteriorModel::Order;
+
+namespace {
+
+GaussianMixtureModel mixture2d() {
+    MatrixXd means(2, 3);
+    means << -1.5, 0.4, 1.6, 0.2, -0.8, 1.0;
+    return GaussianMixtureModel(means, Eigen::Vector3d(0.3, 0.5, 0.2), Eigen::Vector3d(0.5, 0.3, 0.2));
+}
+
+/// First and second moments of T under q exp(eta·T), on a fine grid.
+void quadrature(const Variables& vars, const std::function<double(double, double)>& density, const VectorXd& eta, double low, double high, int n, double& psi, VectorXd& mu,
+                MatrixXd& H) {
+    const double h = (high - low) / n;
+    double Z = 0, total = 0;
+    mu = VectorXd::Zero(eta.size());
+    MatrixXd second = MatrixXd::Zero(eta.size(), eta.size());
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            const double a = low + (i + 0.5) * h, b = low + (j + 0.5) * h, q = density(a, b) * h * h;
+            const VectorXd T = vars.statistic(Eigen::Vector2d(a, b));
+            const double w = q * std::exp(eta.dot(T));
+            total += q;
+            Z += w;
+            mu += w * T;
+            second += w * T * T.transpose();
+        }
+    mu /= Z;
+    H = second / Z - mu * mu.transpose();
+    psi = std::log(Z / total);
+}
+
+void expectDerivatives(const PosteriorModel& model, const VectorXd& eta, double tolerance) {
+    const Eigen::Index m = eta.size();
+    const VectorXd direction = VectorXd::LinSpaced(m, -0.7, 1.1);
+    const MatrixXd dir = direction;
+    const Moments at = model.moments(eta, Order::Third, &dir);
+    const double h = 1e-4;
+    for (Eigen::Index j = 0; j < m; j++) {
+        VectorXd plus = eta, minus = eta;
+        plus[j] += h;
+        minus[j] -= h;
+        const Moments a = model.moments(plus), b = model.moments(minus);
+        EXPECT_NEAR((a.psi[0] - b.psi[0]) / (2 * h), at.mu(j, 0), tolerance) << "psi, component " << j;
+        const VectorXd column = (a.mu.col(0) - b.mu.col(0)) / (2 * h);
+        EXPECT_LT((column - at.J[0].col(j)).norm(), tolerance) << "H, component " << j;
+    }
+    const Moments a = model.moments(eta + h * direction), b = model.moments(eta - h * direction);
+    EXPECT_LT(((a.J[0] - b.J[0]) / (2 * h) - at.third[0]).norm(), tolerance) << "third cumulant";
+}
+
+double torsionDensity(double a, double b) { return std::exp(1.5 * std::cos(a - 1) + 2 * std::cos(b + 0.5) + std::cos(a + b)); }
+
+EmpiricalModel torsionGrid(int n) {
+    MatrixXd x(2, n * n);
+    VectorXd w(n * n);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            x.col(i * n + j) << -M_PI + (i + 0.5) * 2 * M_PI / n, -M_PI + (j + 0.5) * 2 * M_PI / n;
+            w[i * n + j] = std::log(torsionDensity(x(0, i * n + j), x(1, i * n + j)));
+        }
+    EmpiricalModel::Options o;
+    o.grid = true;
+    return EmpiricalModel(Variables({Variable::torsion("a"), Variable::torsion("b")}), x, w, o);
+}
+
+}  // namespace
+
+TEST(GaussianMixture, MomentsAgainstQuadrature) {
+    const GaussianMixtureModel g = mixture2d();
+    auto density = [&](double a, double b) {
+        double q = 0;
+        for (int k = 0; k < 3; k++)
+            q += g.weights()[k] / (2 * M_PI * g.variances()[k]) * std::exp(-((Eigen::Vector2d(a, b) - g.means().col(k)).squaredNorm()) / (2 * g.variances()[k]));
+        return q;
+    };
+    for (double l : {-3.0, 0.0, 2.0}) {
+        const VectorXd eta = g.variables().naturalParameter(Eigen::Vector2d(0.3, -0.2), l);
+        double psi;
+        VectorXd mu;
+        MatrixXd H;
+        quadrature(g.variables(), density, eta, -7, 7, 500, psi, mu, H);
+        const Moments m = g.moments(eta);
+        EXPECT_NEAR(m.psi[0], psi, 1e-8);
+        EXPECT_LT((m.mu.col(0) - mu).norm(), 1e-8);
+        EXPECT_LT((m.J[0] - H).norm(), 1e-7);
+        expectDerivatives(g, eta, 1e-6);
+    }
+}
+
+TEST(Empirical, MomentsOfAGridAgainstQuadrature) {
+    // A periodic grid integrates a smooth periodic density to machine precision, so 64 points a side must agree with 400.
+    const EmpiricalModel e = torsionGrid(64);
+    for (double l : {-1.0, 1.0, 3.0}) {
+        const VectorXd eta = e.variables().naturalParameter(Eigen::Vector2d(0.3, -2.9), l);
+        double psi;
+        VectorXd mu;
+        MatrixXd H;
+        quadrature(e.variables(), torsionDensity, eta, -M_PI, M_PI, 400, psi, mu, H);
+        const Moments m = e.moments(eta);
+        EXPECT_NEAR(m.psi[0], psi, 1e-9);
+        EXPECT_LT((m.mu.col(0) - mu).norm(), 1e-9);
+        EXPECT_LT((m.J[0] - H).norm(), 1e-9);
+        expectDerivatives(e, eta, 1e-6);
+    }
+}
+
+TEST(Empirical, WeightsUnliftedAndBatches) {
+    std::mt19937 rng(3);
+    std::normal_distribution<double> normal;
+    const int K = 3000;
+    MatrixXd x(2, K);
+    VectorXd logw(K);
+    for (int k = 0; k < K; k++) {
+        x.col(k) << 0.4 * normal(rng), 2 * normal(rng);
+        logw[k] = 700 + 0.5 * normal(rng);  // a large constant must not overflow
+    }
+    const Variables vars({Variable::number("u"), Variable::torsion("t")});
+    const EmpiricalModel e(vars, x, logw);
+    MatrixXd eta(vars.numStatistics(), 40);
+    for (int i = 0; i < 40; i++)
+        eta.col(i) = vars.naturalParameter(Eigen::Vector2d(0.02 * i - 0.4, 0.1 * i), 0.05 * i);
+    const Moments m = e.moments(eta);
+    const MatrixXd T = vars.statistic(x);
+    for (int i = 0; i < 40; i += 13) {
+        const Eigen::ArrayXd raw = (T.transpose() * eta.col(i) + logw).array();
+        Eigen::ArrayXd p = (raw - raw.maxCoeff()).exp();
+        p /= p.sum();
+        EXPECT_LT((m.mu.col(i) - T * p.matrix()).norm(), 1e-11);
+        EXPECT_NEAR(m.nEff[i], 1 / p.square().sum(), 1e-6 / p.square().sum());
+    }
+    expectDerivatives(e, eta.col(7), 1e-5);
+}
+
+TEST(Empirical, BinsKeepWeightAndMean) {
+    std::mt19937 rng(5);
+    std::normal_distribution<double> normal;
+    const int K = 20000;
+    MatrixXd x(2, K);
+    for (int k = 0; k < K; k++)
+        x.col(k) << 0.8 * normal(rng), M_PI + 0.5 * normal(rng);  // the second straddles the seam
+    const Variables vars({Variable::torsion("a"), Variable::torsion("b")});
+    EmpiricalModel::Options o;
+    const EmpiricalModel exact(vars, x, {}, o);
+    o.maxExactSamples = 1000;
+    const EmpiricalModel binned(vars, x, {}, o);
+    ASSERT_TRUE(binned.isBinned());
+    ASSERT_FALSE(exact.isBinned());
+    EXPECT_LT(binned.support().cols(), 8100);
+    const VectorXd zero = VectorXd::Zero(4);
+    EXPECT_LT((binned.moments(zero).mu - exact.moments(zero).mu).norm(), 1e-12) << "the untilted mean is kept exactly";
+    const VectorXd eta = vars.naturalParameter(Eigen::Vector2d(0.3, 3.0), 3.5);
+    const Moments a = exact.moments(eta), b = binned.moments(eta);
+    EXPECT_LT((a.mu - b.mu).norm(), 0.01 * std::sqrt(a.J[0].trace()));
+    EXPECT_NEAR(b.nEff[0] / a.nEff[0], 1, 0.1);
+}
+
+TEST(Empirical, BandwidthIsAConvolution) {
+    // One sample smoothed by a kernel is that kernel: on unlifted variables its posterior is Gaussian in closed form.
+    EmpiricalModel::Options o;
+    o.bandwidth = 0.3;
+    o.binsPerVariable = 400;
+    const EmpiricalModel e(Variables({Variable::number("u")}), MatrixXd::Constant(1, 2, 0.7), {}, o);
+    const VectorXd flat = VectorXd::Zero(2);
+    const Moments m = e.moments(flat);
+    EXPECT_NEAR(m.mu(1, 0), 0.7, 1e-9);
+    EXPECT_NEAR(m.J[0](1, 1), 0.09, 1e-9);
+}
+
+TEST(Models, BadInput) {
+    const Variables v({Variable::torsion("a"), Variable::torsion("b")});
+    MatrixXd x = MatrixXd::Zero(2, 10);
+    EXPECT_THROW(EmpiricalModel(v, MatrixXd(2, 0)), std::invalid_argument);
+    EXPECT_THROW(EmpiricalModel(v, MatrixXd::Zero(3, 10)), std::invalid_argument);
+    EXPECT_THROW(EmpiricalModel(v, x, VectorXd::Zero(9)), std::invalid_argument);
+    EXPECT_THROW(EmpiricalModel(v, x, VectorXd::Constant(10, -INFINITY)), std::invalid_argument);
+    EXPECT_THROW(EmpiricalModel(v, x, VectorXd::Constant(10, NAN)), std::invalid_argument);
+    x(1, 4) = NAN;
+    EXPECT_THROW(EmpiricalModel(v, x), std::invalid_argument);
+    EXPECT_THROW(GaussianMixtureModel(MatrixXd::Zero(1, 2), Eigen::Vector2d(1, -1), Eigen::Vector2d(1, 1)), std::invalid_argument);
+    EXPECT_THROW(GaussianMixtureModel(MatrixXd::Zero(1, 2), Eigen::Vector2d(1, 1), Eigen::Vector3d(1, 1, 1)), std::invalid_argument);
+    const GaussianMixtureModel g(MatrixXd::Zero(1, 1), VectorXd::Ones(1), VectorXd::Ones(1));
+    EXPECT_THROW(g.moments(VectorXd::Zero(3)), std::invalid_argument);
+    EXPECT_THROW(g.moments(Eigen::Vector2d(-1, NAN)), std::invalid_argument);
+    EXPECT_THROW(g.moments(Eigen::Vector2d(1, 0)), std::invalid_argument) << "not normalisable";
+    const EmpiricalModel grid = torsionGrid(16);
+    EXPECT_NO_THROW(grid.checkRange(grid.variables().naturalParameter(Eigen::Vector2d(2, 2), 4), "the start point"));
+    std::mt19937 rng(1);
+    std::normal_distribution<double> normal;
+    MatrixXd near(2, 1000);
+    for (int k = 0; k < 1000; k++)
+        near.col(k) << 0.3 * normal(rng), 0.3 * normal(rng);
+    const EmpiricalModel e(v, near);
+    EXPECT_NO_THROW(e.checkRange(v.naturalParameter(Eigen::Vector2d(0, 0), 3), "the start point"));
+    EXPECT_THROW(e.checkRange(v.naturalParameter(Eigen::Vector2d(2.5, 2.5), 3), "the end point"), std::invalid_argument);
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+// Geodesics against closed forms, bounds, windings and what is refused.
+#include "spacetime/Models.h"
+#include "spacetime/Solver.h"
+#include <cmath>
+#include <gtest/gtest.h>
+
+using namespace Spacetime;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+namespace {
+
+GaussianMixtureModel gaussian(int D, double mean, double variance) {
+    return GaussianMixtureModel(MatrixXd::Constant(D, 1, mean), VectorXd::Constant(1, variance), VectorXd::Ones(1));
+}
+
+GaussianMixtureModel threeWells() {
+    MatrixXd means(1, 3);
+    means << -2.5, 0.5, 2.5;
+    return GaussianMixtureModel(means, VectorXd::Constant(3, 0.5625), Eigen::Vector3d(0.275, 0.45, 0.275));
+}
+
+/// Exact posterior of a periodic surface with a barrier ridge, as an exhaustive grid.
+EmpiricalModel torus(int n) {
+    MatrixXd x(2, n * n);
+    VectorXd w(n * n);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            const double a = -M_PI + (i + 0.5) * 2 * M_PI / n, b = -M_PI + (j + 0.5) * 2 * M_PI / n;
+            x.col(i * n + j) << a, b;
+            // A mountain at a = 0 makes the short way round in `a` the high one.
+            w[i * n + j] = -6 * std::exp(4 * (std::cos(a) - 1)) + 1.5 * std::cos(2 * b);
+        }
+    EmpiricalModel::Options o;
+    o.grid = true;
+    return EmpiricalModel(Variables({Variable::torsion("a"), Variable::torsion("b")}), x, w, o);
+}
+
+double smallestKappa(const MatrixXd& eta) {
+    double least = 1e300;
+    for (Eigen::Index i = 0; i < eta.cols(); i++)
+        least = std::min({least, eta.col(i).head(2).norm(), eta.col(i).tail(2).norm()});
+    return least;
+}
+
+}  // namespace
+
+TEST(Solver, ClosedFormGaussianDistance) {
+    for (int D : {1, 2, 5})
+        for (double variance : {1.0, 2.5}) {
+            const double mean = 0.4;
+            const GaussianMixtureModel g = gaussian(D, mean, variance);
+            const VectorXd a = VectorXd::Constant(D, mean - 0.3), b = VectorXd::LinSpaced(D, mean + 0.1, mean + 0.3);
+            const double la = 3, lb = 2.3;
+            GeodesicOptions o;
+            o.tolerance = 1e-10;
+            const auto r = geodesic(g, g.variables().naturalParameter(a, la), g.variables().naturalParameter(b, lb), o);
+            ASSERT_EQ(r.size(), 1u);
+            EXPECT_TRUE(r[0].converged);
+            auto posterior = [&](const VectorXd& c, double l, VectorXd& m, double& y) {
+                const double v = 1 / (1 / variance + std::exp(l));
+                m = v * (VectorXd::Constant(D, mean) / variance + std::exp(l) * c);
+                y = std::sqrt(2 * D * v);
+            };
+            VectorXd ma, mb;
+            double ya, yb;
+            posterior(a, la, ma, ya);
+            posterior(b, lb, mb, yb);
+            const double exact = std::sqrt(2.0 * D) * std::acosh(1 + ((ma - mb).squaredNorm() + (ya - yb) * (ya - yb)) / (2 * ya * yb));
+            EXPECT_NEAR(r[0].measure.lengthExtrapolated, exact, 1e-6) << "D = " << D << ", variance " << variance;
+            EXPECT_LT(r[0].measure.speedGap, 1e-6);
+        }
+}
+
+TEST(Solver, MixtureConvergesWithTheNumberOfPoints) {
+    const GaussianMixtureModel g = threeWells();
+    const VectorXd a = g.variables().naturalParameter(VectorXd::Constant(1, -2.5), 4), b = g.variables().naturalParameter(VectorXd::Constant(1, 2.5), 4);
+    GeodesicOptions o;
+    double previous = 0;
+    for (int points : {129, 257}) {
+        o.numPoints = points;
+        const auto r = geodesic(g, a, b, o);
+        EXPECT_TRUE(r[0].converged);
+        EXPECT_LT(r[0].residual, 1e-6);
+        EXPECT_LT(r[0].measure.speedGap, 1e-3);
+        if (previous > 0) {
+            EXPECT_NEAR(r[0].measure.lengthExtrapolated, previous, 1e-4 * previous);
+        }
+        previous = r[0].measure.lengthExtrapolated;
+    }
+    // No curve nearby is shorter.
+    o.numPoints = 129;
+    const auto best = geodesic(g, a, b, o)[0];
+    for (double size : {-0.02, 0.02}) {
+        MatrixXd eta = best.curve.eta();
+        for (int i = 1; i < 128; i++)
+            eta.col(i) *= 1 + size * std::sin(M_PI * i / 128.0);
+        EXPECT_GT(measure(g, eta).energy, best.measure.energy);
+    }
+}
+
+TEST(Solver, BoundOnLogSnrIsActiveAndHolds) {
+    const GaussianMixtureModel g = threeWells();
+    const VectorXd a = g.variables().naturalParameter(VectorXd::Constant(1, -2.5), 4), b = g.variables().naturalParameter(VectorXd::Constant(1, 2.5), 4);
+    GeodesicOptions o;
+    const double freeLength = geodesic(g, a, b, o)[0].measure.length;
+    o.minLogSnr = 3;
+    const auto r = geodesic(g, a, b, o)[0];
+    EXPECT_TRUE(r.converged);
+    const double highest = r.curve.eta().row(0).maxCoeff();
+    EXPECT_LE(highest, -0.5 * std::exp(3.0) * (1 - 1e-9));
+    EXPECT_GT(highest, -0.5 * std::exp(3.0) * 1.01) << "the bound was never reached";
+    EXPECT_GT(r.measure.length, 1.5 * freeLength);
+    EXPECT_LT(r.measure.speedGap, 1e-2);
+}
+
+TEST(Solver, WindingsOnTheTorus) {
+    const EmpiricalModel e = torus(64);
+    const Eigen::Vector2d a(-1.2, 0.1), b(1.2, -0.2);
+    GeodesicOptions o;
+    o.numPoints = 65;
+    o.minKappa = 20;
+    const VectorXd etaA = e.variables().naturalParameter(a, 3.2), etaB = e.variables().naturalParameter(b, 3.2);
+    const auto shortest = geodesic(e, etaA, etaB, o);
+    ASSERT_EQ(shortest.size(), 4u);
+    for (const auto& r : shortest) {
+        EXPECT_TRUE(r.converged) << r.windings[0] << " " << r.windings[1];
+        EXPECT_GE(smallestKappa(r.curve.eta()), 20 * (1 - 1e-9));
+        EXPECT_LT(r.measure.speedGap, 1e-2);
+    }
+    for (size_t i = 1; i < 4; i++)
+        EXPECT_GE(shortest[i].measure.length, shortest[i - 1].measure.length);
+    o.route = GeodesicOptions::Route::Lowest;
+    const auto lowest = geodesic(e, etaA, etaB, o);
+    EXPECT_NE(lowest[0].windings[0], 0) << "the lowest route goes round the mountain, the long way in a";
+    EXPECT_EQ(shortest[0].windings[0], 0);
+    EXPECT_LT(lowest[0].maxFreeEnergy, shortest[0].maxFreeEnergy);
+}
+
+TEST(Solver, TorsionsWithoutBoundHaveOneMinimum) {
+    const EmpiricalModel e = torus(64);
+    GeodesicOptions o;
+    o.numPoints = 65;
+    const auto r = geodesic(e, e.variables().naturalParameter(Eigen::Vector2d(-1.2, 0.1), 3), e.variables().naturalParameter(Eigen::Vector2d(1.2, -0.2), 3), o);
+    ASSERT_EQ(r.size(), 1u);
+    EXPECT_TRUE(r[0].converged);
+    EXPECT_LT(smallestKappa(r[0].curve.eta()), 5) << "a free geodesic leaves the ends' kappa";
+}
+
+TEST(Solver, SameInputSameResult) {
+    const EmpiricalModel e = torus(48);
+    GeodesicOptions o;
+    o.numPoints = 33;
+    o.minKappa = 15;
+    const VectorXd a = e.variables().naturalParameter(Eigen::Vector2d(-1, 0.1), 3), b = e.variables().naturalParameter(Eigen::Vector2d(1, 2), 3);
+    const auto first = geodesic(e, a, b, o), second = geodesic(e, a, b, o);
+    EXPECT_EQ((first[0].curve.eta() - second[0].curve.eta()).norm(), 0);
+}
+
+TEST(Solver, InterruptKeepsWhatWasDone) {
+    const EmpiricalModel e = torus(48);
+    GeodesicOptions o;
+    o.minKappa = 15;
+    int calls = 0;
+    o.progress = [&](double) { return ++calls < 3; };
+    const auto r = geodesic(e, e.variables().naturalParameter(Eigen::Vector2d(-1, 0.1), 3), e.variables().naturalParameter(Eigen::Vector2d(1, 2), 3), o);
+    ASSERT_EQ(r.size(), 1u);
+    EXPECT_FALSE(r[0].converged);
+    EXPECT_TRUE(r[0].curve.eta().allFinite());
+}
+
+TEST(Solver, BadInput) {
+    const EmpiricalModel e = torus(32);
+    const Variables& v = e.variables();
+    const VectorXd a = v.naturalParameter(Eigen::Vector2d(-1, 0.1), 3), b = v.naturalParameter(Eigen::Vector2d(1, 2), 3);
+    GeodesicOptions o;
+    o.minKappa = 25;
+    try {
+        geodesic(e, a, b, o);
+        FAIL() << "ends below the bound were accepted";
+    }
+    catch (const std::invalid_argument& error) {
+        EXPECT_NE(std::string(error.what()).find("below the bound of 25"), std::string::npos) << error.what();
+    }
+    o.minKappa = 10;
+    EXPECT_THROW(geodesic(e, a, a, o), std::invalid_argument);
+    EXPECT_THROW(geodesic(e, a, VectorXd::Zero(3), o), std::invalid_argument);
+    EXPECT_THROW(geodesic(e, a, VectorXd::Constant(4, NAN), o), std::invalid_argument);
+    o.numPoints = 4;
+    EXPECT_THROW(geodesic(e, a, b, o), std::invalid_argument);
+    o = GeodesicOptions();
+    o.minKappa = -1;
+    EXPECT_THROW(geodesic(e, a, b, o), std::invalid_argument);
+    o = GeodesicOptions();
+    o.tolerance = 0;
+    EXPECT_THROW(geodesic(e, a, b, o), std::invalid_argument);
+}
