@@ -26,8 +26,34 @@ using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMaj
 
 namespace {
 
+/// Whatever numpy can read as floats: lists and tuples as well as arrays of any dtype and order.
+nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu> floats(nb::handle x, size_t dimensions, const char* what) {
+    nb::object array;
+    try {
+        array = nb::module_::import_("numpy").attr("ascontiguousarray")(x, "dtype"_a = "float64");
+    }
+    catch (nb::python_error& e) {
+        throw std::invalid_argument(std::string(what) + ": expected numbers: " + nb::str(e.value()).c_str());
+    }
+    auto result = nb::cast<nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu>>(array);
+    if (result.ndim() != dimensions)
+        throw std::invalid_argument(std::string(what) + ": expected an array of " + std::to_string(dimensions) + (dimensions == 1 ? " dimension" : " dimensions") + ", got " +
+                                    std::to_string(result.ndim()));
+    return result;
+}
+
+VectorXd vectorOf(nb::handle x, const char* what) {
+    const auto a = floats(x, 1, what);
+    return Eigen::Map<const VectorXd>(a.data(), a.shape(0));
+}
+
 /// numpy's rows are the core's columns: the same memory, read the other way.
-MatrixXd columns(const Rows& rows) { return Eigen::Map<const MatrixXd>(rows.data(), rows.cols(), rows.rows()); }
+MatrixXd columnsOf(nb::handle x, const char* what) {
+    const auto a = floats(x, 2, what);
+    return Eigen::Map<const MatrixXd>(a.data(), a.shape(1), a.shape(0));
+}
+
+VectorXd weightsOf(nb::handle x) { return x.is_none() ? VectorXd() : vectorOf(x, "logWeights"); }
 Rows rowsOf(const MatrixXd& m) { return m.transpose(); }
 
 struct PyMoments {
@@ -45,6 +71,15 @@ nb::object stack(const std::vector<MatrixXd>& matrices) {
     for (size_t i = 0; i < n; i++)
         Eigen::Map<Rows>(data + i * m * m, m, m) = matrices[i];
     return nb::cast(nb::ndarray<nb::numpy, double>(data, {n, m, m}, owner));
+}
+
+Rows positions(const Variables& v, const MatrixXd& points, VectorXd (Variables::*read)(const Eigen::Ref<const VectorXd>&) const) {
+    if (points.rows() != v.numStatistics())
+        throw std::invalid_argument("Variables: expected " + std::to_string(v.numStatistics()) + " components a point, got " + std::to_string(points.rows()));
+    Rows out(points.cols(), v.size());
+    for (Eigen::Index i = 0; i < points.cols(); i++)
+        out.row(i) = (v.*read)(points.col(i)).transpose();
+    return out;
 }
 
 std::optional<VectorXd> optional(const VectorXd& v) { return v.size() ? std::optional<VectorXd>(v) : std::nullopt; }
@@ -129,19 +164,11 @@ NB_MODULE(_core, m) {
         .def_prop_ro("names", &Variables::names)
         .def_prop_ro("numStatistics", &Variables::numStatistics)
         .def("euclidean", &Variables::euclidean, "The same variables as plain unwrapped numbers (the way of arXiv:2505.17517).")
-        .def("statistic", [](const Variables& v, const Rows& raw) { return rowsOf(v.statistic(columns(raw))); }, "raw"_a, "T [K, m] of raw values [K, n].")
-        .def("naturalParameter", [](const Variables& v, const VectorXd& raw, double l) { return v.naturalParameter(raw, l); }, "raw"_a, "logSnr"_a,
+        .def("statistic", [](const Variables& v, nb::handle raw) { return rowsOf(v.statistic(columnsOf(raw, "raw"))); }, "raw"_a, "T [K, m] of raw values [K, n].")
+        .def("naturalParameter", [](const Variables& v, nb::handle raw, double l) { return v.naturalParameter(vectorOf(raw, "raw"), l); }, "raw"_a, "logSnr"_a,
              "eta [m] of the clean point `raw` [n] seen at a log-SNR; for lifted variables kappa = e^logSnr.")
-        .def("center", [](const Variables& v, const Rows& eta) {
-            Rows out(eta.rows(), v.size());
-            for (Eigen::Index i = 0; i < eta.rows(); i++)
-                out.row(i) = v.center(eta.row(i).transpose()).transpose();
-            return out; }, "eta"_a, "Raw position [N, n] of the bias centre of eta [N, m].")
-        .def("meanPosition", [](const Variables& v, const Rows& mu) {
-            Rows out(mu.rows(), v.size());
-            for (Eigen::Index i = 0; i < mu.rows(); i++)
-                out.row(i) = v.meanPosition(mu.row(i).transpose()).transpose();
-            return out; }, "mu"_a, "Raw position [N, n] of expectation parameters mu [N, m].");
+        .def("center", [](const Variables& v, nb::handle eta) { return positions(v, columnsOf(eta, "eta"), &Variables::center); }, "eta"_a, "Raw position [N, n] of the bias centre of eta [N, m].")
+        .def("meanPosition", [](const Variables& v, nb::handle mu) { return positions(v, columnsOf(mu, "mu"), &Variables::meanPosition); }, "mu"_a, "Raw position [N, n] of expectation parameters mu [N, m].");
 
     nb::class_<PyMoments>(m, "Moments", "Moments of p(c|eta) at N points.")
         .def_ro("mu", &PyMoments::mu, "[N, m] expectation parameters E[T].")
@@ -153,31 +180,35 @@ NB_MODULE(_core, m) {
         .def_prop_ro("variables", &PosteriorModel::variables)
         .def_prop_ro("isExact", &PosteriorModel::isExact)
         .def_prop_ro("evaluations", &PosteriorModel::evaluations)
-        .def("moments", [](const PosteriorModel& model, const Rows& eta) {
-            const Moments r = model.moments(columns(eta));
+        .def("moments", [](const PosteriorModel& model, nb::handle eta) {
+            const MatrixXd points = columnsOf(eta, "eta");
+            const Moments r = [&] {
+                nb::gil_scoped_release release;
+                return model.moments(points);
+            }();
             return PyMoments{rowsOf(r.mu), r.J, optional(r.psi), optional(r.nEff)}; },
-            "eta"_a, nb::call_guard<nb::gil_scoped_release>(), "Moments at eta [N, m].")
-        .def("checkRange", [](const PosteriorModel& model, const VectorXd& eta, const std::string& what) { model.checkRange(eta, what); }, "eta"_a,
+            "eta"_a, "Moments at eta [N, m].")
+        .def("checkRange", [](const PosteriorModel& model, nb::handle eta, const std::string& what) { model.checkRange(vectorOf(eta, "eta"), what); }, "eta"_a,
              "what"_a = "the point", "ValueError when eta [m] lies outside the model's range.");
 
     nb::class_<EmpiricalModel, PosteriorModel>(m, "EmpiricalModel",
         "The exact posterior of weighted samples.\n\nParameters\n----------\nsamples : array [K, n]\n    Raw values (rad, nm).\nvariables : Variables\nlogWeights : array [K], optional\n"
         "bandwidth : float\n    Standard deviation of a smoothing kernel (rad for torsions), 0 for none.\ngrid : bool\n    The samples are an exhaustive grid: no test of the effective sample size.\n"
         "maxExactSamples : int\n    Beyond this many samples bins keep weight and mean.\n\nRaises\n------\nValueError\n    For NaN, a wrong shape, or weights that are all zero.")
-        .def("__init__", [](EmpiricalModel* self, const Rows& samples, const Variables& variables, std::optional<VectorXd> logWeights, double bandwidth, bool grid,
+        .def("__init__", [](EmpiricalModel* self, nb::handle samples, const Variables& variables, nb::handle logWeights, double bandwidth, bool grid,
                             int maxExactSamples, int binsPerVariable) {
             EmpiricalModel::Options o;
             o.bandwidth = bandwidth;
             o.grid = grid;
             o.maxExactSamples = maxExactSamples;
             o.binsPerVariable = binsPerVariable;
-            new (self) EmpiricalModel(variables, columns(samples), logWeights ? *logWeights : VectorXd(), o); },
-            "samples"_a, "variables"_a, "logWeights"_a = nb::none(), "bandwidth"_a = 0.0, "grid"_a = false, "maxExactSamples"_a = 50000, "binsPerVariable"_a = 90)
+            new (self) EmpiricalModel(variables, columnsOf(samples, "samples"), weightsOf(logWeights), o); },
+            "samples"_a, "variables"_a, "logWeights"_a.none() = nb::none(), "bandwidth"_a = 0.0, "grid"_a = false, "maxExactSamples"_a = 50000, "binsPerVariable"_a = 90)
         .def_prop_ro("numSupport", [](const EmpiricalModel& e) { return e.support().cols(); }, "Number of support points (samples or bins).");
 
     nb::class_<GaussianMixtureModel, PosteriorModel>(m, "GaussianMixtureModel", "Mixture of isotropic Gaussians in closed form: means [K, D], variances [K], weights [K].")
-        .def("__init__", [](GaussianMixtureModel* self, const Rows& means, const VectorXd& variances, const VectorXd& weights) {
-            new (self) GaussianMixtureModel(columns(means), variances, weights); }, "means"_a, "variances"_a, "weights"_a)
+        .def("__init__", [](GaussianMixtureModel* self, nb::handle means, nb::handle variances, nb::handle weights) {
+            new (self) GaussianMixtureModel(columnsOf(means, "means"), vectorOf(variances, "variances"), vectorOf(weights, "weights")); }, "means"_a, "variances"_a, "weights"_a)
         .def_static("load", [](const std::string& path) { return readMixture(path); }, "path"_a);
 
     nb::class_<NetworkModel, PosteriorModel>(m, "NetworkModel", "A trained denoising network, evaluated without LibTorch.")
@@ -198,7 +229,7 @@ NB_MODULE(_core, m) {
         .def_prop_ro("nEff", [](const CurveMeasure& c) { return optional(c.nEff); });
 
     nb::class_<Curve>(m, "Curve", "A path in spacetime: nodes eta_i at s_i, s = Fisher-Rao arc length/total.\n\nCurve(variables, s [N+1], eta [N+1, m])")
-        .def("__init__", [](Curve* self, const Variables& v, const VectorXd& s, const Rows& eta) { new (self) Curve(v, s, columns(eta)); }, "variables"_a, "s"_a, "eta"_a)
+        .def("__init__", [](Curve* self, const Variables& v, nb::handle s, nb::handle eta) { new (self) Curve(v, vectorOf(s, "s"), columnsOf(eta, "eta")); }, "variables"_a, "s"_a, "eta"_a)
         .def_prop_ro("variables", &Curve::variables)
         .def_prop_ro("s", [](const Curve& c) { return VectorXd(c.s()); }, "[N+1] from 0 to 1.")
         .def_prop_ro("eta", [](const Curve& c) { return rowsOf(c.eta()); }, "[N+1, m] natural parameters.")
@@ -273,8 +304,11 @@ NB_MODULE(_core, m) {
         .def_ro("asymmetry", &Consistency::asymmetry)
         .def_ro("jacobianError", &Consistency::jacobianError)
         .def_ro("points", &Consistency::points);
-    m.def("compare", [](const PosteriorModel& a, const PosteriorModel& b, const Rows& eta) { return compare(a, b, columns(eta)); }, "model"_a, "reference"_a, "eta"_a,
-          nb::call_guard<nb::gil_scoped_release>());
+    m.def("compare", [](const PosteriorModel& a, const PosteriorModel& b, nb::handle eta) {
+        const MatrixXd points = columnsOf(eta, "eta");
+        nb::gil_scoped_release release;
+        return compare(a, b, points); },
+        "model"_a, "reference"_a, "eta"_a, "How far `model` is from `reference` at eta [N, m].");
 
     nb::class_<TrainingResult>(m, "TrainingResult")
         .def_ro("consistency", &TrainingResult::consistency)

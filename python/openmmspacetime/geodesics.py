@@ -176,7 +176,7 @@ def train(
     RuntimeError
         Where LibTorch does not load; the message says what to install.
     """
-    model = _core.EmpiricalModel(np.asarray(samples, dtype=float), variables, None if logWeights is None else np.asarray(logWeights, dtype=float))
+    model = _core.EmpiricalModel(samples, variables, logWeights)
     temporary = None
     if out is None:
         import tempfile

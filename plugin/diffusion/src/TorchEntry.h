@@ -11,14 +11,14 @@
  * numbers W_1, b_1, ..., W_out, b_out, matrices row-major.
  *
  * A training row holds, one after the other:
- *   f [F]        features of the point
- *   t [F]        their derivative along the point's probe direction v
- *   c [F]        their second derivative along v twice
- *   G [M x F]    whitened derivatives: the error of mu in posterior standard deviations is G grad_f N - r
+ *   f [F]      features of the point
+ *   t [F]      their derivative along the point's probe direction v
+ *   G [M x F]  whitened derivatives: the error of mu in posterior standard deviations is G grad_f N - r
  *   r [M]
- *   s [1]        target of the second derivative of N along v
- *   psi [1]      target of N
- *   w [1]        weight of the point
+ *   K [M x F]  derivative of G's unwhitened part along v, whitened: the error of J v is G (Hess_f N) t + K grad_f N - q
+ *   q [M]
+ *   psi [1]    target of N
+ *   w [1]      weight of the point
  */
 extern "C" {
 
@@ -30,7 +30,7 @@ struct SpacetimeTorchJob {
     std::int64_t numWeights;
     std::int32_t steps, batch, reportEvery, threads;
     std::uint64_t seed;
-    double learningRate, emaDecay, curvatureWeight, psiWeight;
+    double learningRate, emaDecay, sobolevWeight, psiWeight;
     const char* device;
     /// Returns 0 to stop.
     int (*progress)(void* user, int step, double loss, double validation);
@@ -44,8 +44,8 @@ struct SpacetimeTorchJob {
 /// 0 when trained; otherwise `error` says why not.
 int spacetimeTorchTrain(SpacetimeTorchJob* job);
 
-/// N, its gradient by the features and its second derivative along the tangents t, [points], [points x F], [points], computed by
-/// LibTorch: lets tests compare the native evaluation. f and t are [points x F].
+/// N [points], its gradient by the features and its Hessian times the tangents t [points x F], computed by LibTorch: lets tests
+/// compare the native evaluation. f and t are [points x F].
 int spacetimeTorchEvaluate(int numFeatures, int width, int layers, const float* weights, std::int64_t points, const float* f, const float* t, float* N,
-                           float* gradient, float* second, char* error, int errorSize);
+                           float* gradient, float* product, char* error, int errorSize);
 }

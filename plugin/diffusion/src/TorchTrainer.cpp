@@ -89,36 +89,34 @@ struct Network {
     }
 
     struct Output {
-        Tensor N, gradient, second;  ///< [B], [B x F], [B] (second derivative along the tangents, where those are given)
+        Tensor N, gradient, product;  ///< [B], [B x F], [B x F] (Hessian times the tangents, where those are given)
     };
 
     /// The reverse sweep and the tangents are written out, so that one ordinary backward pass trains through both.
     Output forward(const Tensor& f, const Tensor* tangents) const {
         const size_t hidden = layers.size() - 1;
-        std::vector<Tensor> h(hidden), slope(hidden), back(hidden);
+        std::vector<Tensor> h(hidden), slope(hidden), back(hidden), bend(hidden);
         for (size_t l = 0; l < hidden; l++) {
             h[l] = at::tanh(at::addmm(layers[l].bias, l == 0 ? f : h[l - 1], layers[l].weight.t()));
             slope[l] = 1 - h[l] * h[l];
         }
-        Output out;
-        out.N = at::addmm(layers[hidden].bias, h[hidden - 1], layers[hidden].weight.t()).squeeze(1);
-        Tensor g = layers[hidden].weight.expand({f.size(0), layers[hidden].weight.size(1)});
-        for (size_t l = hidden; l-- > 0;) {
-            back[l] = g * slope[l];
-            g = at::mm(back[l], layers[l].weight);
-        }
-        out.gradient = g;
         if (tangents != nullptr) {
             Tensor t = *tangents;
             for (size_t l = 0; l < hidden; l++) {
-                const Tensor a = at::mm(t, layers[l].weight.t());
-                const Tensor term = (back[l] * h[l] * a * a).sum(1);  // tanh'' = -2 tanh tanh'
-                out.second = l == 0 ? term : out.second + term;
-                if (l + 1 < hidden)
-                    t = slope[l] * a;
+                t = slope[l] * at::mm(t, layers[l].weight.t());
+                bend[l] = -2 * h[l] * t;  // derivative of the slope along the tangent
             }
-            out.second = -2 * out.second;
         }
+        Output out;
+        out.N = at::addmm(layers[hidden].bias, h[hidden - 1], layers[hidden].weight.t()).squeeze(1);
+        Tensor g = layers[hidden].weight.expand({f.size(0), layers[hidden].weight.size(1)}), dg;
+        for (size_t l = hidden; l-- > 0;) {
+            if (tangents != nullptr)
+                dg = at::mm(l + 1 == hidden ? g * bend[l] : g * bend[l] + dg * slope[l], layers[l].weight);
+            g = at::mm(g * slope[l], layers[l].weight);
+        }
+        out.gradient = g;
+        out.product = dg;
         return out;
     }
 };
@@ -167,9 +165,9 @@ private:
 
 /// Columns of the rows described in TorchEntry.h.
 struct Rows {
-    Tensor f, t, c, G, r, s, psi, w;
+    Tensor f, t, G, r, K, q, psi, w;
 
-    static std::int64_t length(int F, int M) { return 3 * F + M * F + M + 3; }
+    static std::int64_t length(int F, int M) { return 2 * F + 2 * M * F + 2 * M + 2; }
     Rows(const Tensor& rows, int F, int M) {
         std::int64_t at = 0;
         auto next = [&](std::int64_t size) {
@@ -179,15 +177,18 @@ struct Rows {
         };
         f = next(F);
         t = next(F);
-        c = next(F);
         G = next(std::int64_t(M) * F).reshape({rows.size(0), M, F});
         r = next(M);
-        s = next(1).squeeze(1);
+        K = next(std::int64_t(M) * F).reshape({rows.size(0), M, F});
+        q = next(M);
         psi = next(1).squeeze(1);
         w = next(1).squeeze(1);
     }
-    /// Squared error of mu in posterior standard deviations, per component.
-    Tensor error(const Tensor& gradient) const { return (at::bmm(G, gradient.unsqueeze(2)).squeeze(2) - r).square().mean(1); }
+    static Tensor times(const Tensor& matrices, const Tensor& vectors) { return at::bmm(matrices, vectors.unsqueeze(2)).squeeze(2); }
+    /// Mean over components of the squared error of mu, in posterior variances.
+    Tensor error(const Network::Output& out) const { return (times(G, out.gradient) - r).square().mean(1); }
+    /// The same of J along the probe direction.
+    Tensor jacobianError(const Network::Output& out) const { return (times(G, out.product) + times(K, out.gradient) - q).square().mean(1); }
 };
 
 /// Adam's rate for biases and the output layer; results depend on it little between 1e-3 and 1e-2.
@@ -211,7 +212,7 @@ void train(SpacetimeTorchJob& job) {
         c10::AutoGradMode off(false);
         const Tensor saved = network.flat.clone();
         network.flat.copy_(average);
-        const double error = validation.error(network.forward(validation.f, nullptr).gradient).sqrt().median().item<double>();
+        const double error = validation.error(network.forward(validation.f, nullptr)).sqrt().median().item<double>();
         network.flat.copy_(saved);
         return error;
     };
@@ -237,12 +238,12 @@ void train(SpacetimeTorchJob& job) {
         cursor += batch;
         const Rows x(all.index_select(0, index), F, M);
 
-        const Network::Output out = network.forward(x.f, job.curvatureWeight > 0 ? &x.t : nullptr);
-        Tensor loss = x.error(out.gradient);
+        const Network::Output out = network.forward(x.f, job.sobolevWeight > 0 ? &x.t : nullptr);
+        Tensor loss = x.error(out);
         sum += (loss.detach() * x.w).mean();
         summed++;
-        if (job.curvatureWeight > 0)
-            loss = loss + (job.curvatureWeight / M) * (out.second + (x.c * out.gradient).sum(1) - x.s).square();
+        if (job.sobolevWeight > 0)
+            loss = loss + job.sobolevWeight * x.jacobianError(out);
         if (job.psiWeight > 0)
             loss = loss + job.psiWeight * (out.N - x.psi).square();
         network.gradient.zero_();
@@ -309,7 +310,7 @@ extern "C" __attribute__((visibility("default"))) int spacetimeTorchTrain(Spacet
 
 extern "C" __attribute__((visibility("default"))) int spacetimeTorchEvaluate(int numFeatures, int width, int layers, const float* weights,
                                                                              std::int64_t points, const float* f, const float* t, float* N,
-                                                                             float* gradient, float* second, char* error, int errorSize) {
+                                                                             float* gradient, float* product, char* error, int errorSize) {
     return guarded(error, errorSize, [&] {
         checkVersion();
         c10::AutoGradMode off(false);
@@ -325,6 +326,6 @@ extern "C" __attribute__((visibility("default"))) int spacetimeTorchEvaluate(int
         };
         copy(out.N, N);
         copy(out.gradient, gradient);
-        copy(out.second, second);
+        copy(out.product, product);
     });
 }

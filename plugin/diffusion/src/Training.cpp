@@ -180,7 +180,7 @@ TrainingResult train(const EmpiricalModel& samples, const TrainingOptions& optio
     job.seed = random();
     job.learningRate = options.learningRate;
     job.emaDecay = options.emaDecay;
-    job.curvatureWeight = options.sobolevWeight;
+    job.sobolevWeight = options.sobolevWeight;
     job.psiWeight = PsiWeight;
     job.device = options.device.c_str();
     job.progress = &ProgressBridge::call;

@@ -29,6 +29,8 @@ MatrixXd drawPoints(const EmpiricalModel& samples, const DrawRange& range, int c
     const Variables& v = samples.variables();
     const MatrixXd& T = samples.support();
     const VectorXd& logW = samples.logWeights();
+    const VectorXd mean0 = samples.dataMean();
+    const double variance = samples.dataVariance();
     std::uniform_real_distribution<double> uniform(0, 1);
     std::normal_distribution<double> normal;
     VectorXd cumulative(logW.size());
@@ -59,9 +61,13 @@ MatrixXd drawPoints(const EmpiricalModel& samples, const DrawRange& range, int c
                 eta(o + 1, c) = kappa * std::sin(angle);
             }
             else {
-                const double width = range.high[u] - range.low[u];
-                const double center = fromSamples ? T(o, k) + noise * normal(random) * std::exp(-0.5 * common)
-                                                  : range.low[u] + width * ((1 + 2 * Widening) * uniform(random) - Widening);
+                // Far outside the data the posterior is squeezed against the outermost samples: no curve goes there, and learning it
+                // would cost the network its accuracy elsewhere. The mean under the Gaussian prior has to stay in the box.
+                const double margin = Widening * (range.high[u] - range.low[u]), low = range.low[u] - margin, high = range.high[u] + margin;
+                double center = T(o, k) + noise * normal(random) * std::exp(-0.5 * common);
+                const double mean = (std::exp(common) * center + mean0[u] / variance) / (std::exp(common) + 1 / variance);
+                if (!fromSamples || mean < low || mean > high)
+                    center = low + (high - low) * uniform(random);
                 eta(o, c) = std::exp(common) * center;
                 u++;
             }
@@ -73,7 +79,7 @@ MatrixXd drawPoints(const EmpiricalModel& samples, const DrawRange& range, int c
 std::vector<float> trainingRows(const EmpiricalModel& samples, const Prior& prior, const Features& features, const MatrixXd& eta, int threads,
                                 std::mt19937_64& random) {
     const int F = features.size();
-    const Eigen::Index M = eta.rows(), count = eta.cols(), length = 3 * F + M * F + M + 3;
+    const Eigen::Index M = eta.rows(), count = eta.cols(), length = 2 * F + 2 * M * F + 2 * M + 2;
     std::normal_distribution<double> normal;
     MatrixXd probes(M, count);  // drawn here, so that the result does not depend on the number of threads
     for (Eigen::Index i = 0; i < probes.size(); i++)
@@ -84,31 +90,35 @@ std::vector<float> trainingRows(const EmpiricalModel& samples, const Prior& prio
         const auto points = eta.middleCols(start, n);
         const Moments exact = samples.moments(points, PosteriorModel::Order::Covariance);
         const Features::Values x = features.evaluate(points);
-        MatrixXd G(M, F);
+        MatrixXd G(M, F), K(M, F);
         for (Eigen::Index c = 0; c < n; c++) {
             const Prior::Moments base = prior.moments(points.col(c), true);
             // The metric: errors of mu count in posterior standard deviations.
             const Eigen::LLT<MatrixXd> factor(exact.J[c] + Regularisation * base.H);
             const VectorXd v = factor.matrixU().solve(probes.col(start + c));
             float* out = rows.data() + (start + c) * length;
+            auto put = [&out](const auto& block) {  // row-major
+                for (Eigen::Index a = 0; a < block.rows(); a++)
+                    for (Eigen::Index b = 0; b < block.cols(); b++)
+                        *out++ = static_cast<float>(block(a, b));
+            };
             G.setZero();
+            K.setZero();
+            VectorXd tangent(F);
             for (int k = 0; k < F; k++) {
                 const int i = features.first[k], j = features.second[k];
+                tangent[k] = v[i] * x.d1(k, c) + v[j] * x.d2(k, c);
                 G(i, k) += x.d1(k, c);
                 G(j, k) += x.d2(k, c);
-                out[k] = static_cast<float>(x.f(k, c));
-                out[F + k] = static_cast<float>(v[i] * x.d1(k, c) + v[j] * x.d2(k, c));
-                out[2 * F + k] = static_cast<float>(v[i] * v[i] * x.d11(k, c) + 2 * v[i] * v[j] * x.d12(k, c) + v[j] * v[j] * x.d22(k, c));
+                K(i, k) += v[i] * x.d11(k, c) + v[j] * x.d12(k, c);
+                K(j, k) += v[i] * x.d12(k, c) + v[j] * x.d22(k, c);
             }
-            out += 3 * F;
-            factor.matrixL().solveInPlace(G);
-            for (Eigen::Index a = 0; a < M; a++)
-                for (int k = 0; k < F; k++)
-                    *out++ = static_cast<float>(G(a, k));
-            const VectorXd r = factor.matrixL().solve(exact.mu.col(c) - base.mu);
-            for (Eigen::Index a = 0; a < M; a++)
-                *out++ = static_cast<float>(r[a]);
-            *out++ = static_cast<float>(v.dot((exact.J[c] - base.H) * v));
+            put(x.f.col(c));
+            put(tangent);
+            put(factor.matrixL().solve(G));
+            put(factor.matrixL().solve(exact.mu.col(c) - base.mu));
+            put(factor.matrixL().solve(K));
+            put(factor.matrixL().solve((exact.J[c] - base.H) * v));
             *out++ = static_cast<float>(exact.psi[c] - base.psi);
             const double nEff = exact.nEff.size() ? exact.nEff[c] : std::numeric_limits<double>::infinity();
             *out++ = static_cast<float>(std::isfinite(nEff) ? nEff / (nEff + HalfWeightNEff) : 1);

@@ -22,7 +22,7 @@ struct DrawRange {
  * Log-SNR: uniform in its range, 10 % below it (e^l uniform from 0); for half of the points all variables share one, for the others
  * each lifted variable and the unlifted ones together have their own. Centres: a quarter at samples drawn by weight and a
  * quarter at samples drawn evenly, each moved by 1-6 times the noise that belongs to its log-SNR; half uniform on every
- * circle and over the (widened) range of the unlifted variables.
+ * circle and over the (widened) range of the unlifted variables, as are unlifted centres that noise took out of that range.
  */
 Eigen::MatrixXd drawPoints(const EmpiricalModel& samples, const DrawRange& range, int count, std::mt19937_64& random);
 

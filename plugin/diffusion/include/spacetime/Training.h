@@ -7,20 +7,26 @@
 
 namespace Spacetime {
 
+/**
+ * How a network is trained. The defaults suit one to four torsions; a surface with barriers of 20-30 kT takes about ten seconds of
+ * one core, and the exact posterior at `points` points of spacetime (computed once, by all cores) about as long again.
+ */
 struct TrainingOptions {
-    int steps = 6000;
-    int batch = 1024;
-    int points = 40000;                       ///< spacetime points whose exact posterior is computed once and trained on
-    int width = 128;
+    int steps = 4000;
+    int batch = 256;
+    int points = 20000;  ///< spacetime points whose exact posterior is computed once and trained on
+    int width = 64;
     int layers = 3;
     unsigned seed = 1;
-    double learningRate = 2e-3;
-    double emaDecay = 0.999;
+    double learningRate = 0.02;  ///< of the hidden layers (Muon), cosine schedule with warm-up
+    double emaDecay = 0.998;     ///< of the running average of the weights, which is what is kept
     double minLogSnr = 1.0, maxLogSnr = 6.0;  ///< range of log-SNR (log kappa for lifted variables) that is trained
-    double sobolevWeight = 0.3;               ///< weight of the directional-derivative term
-    double temperature = 0.0;                 ///< K, recorded in the file; 0 when unknown
+    /// Weight of the error of J along random directions. Off by default: mu is trained as the gradient of a potential, and at equal
+    /// time more steps lower the error of J further than this term does.
+    double sobolevWeight = 0.0;
+    double temperature = 0.0;  ///< K, recorded in the file; 0 when unknown
     std::string device = "cpu";
-    int threads = 0;                          ///< 0: LibTorch's default
+    int threads = 0;           ///< 0: all cores for the exact posterior, one for training where layers are small
     /// Called every reportEvery steps with the running loss and the validation error (posterior standard deviations);
     /// return false to stop early and keep what was learned.
     std::function<bool(int step, int steps, double loss, double validation)> progress;

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: MIT
+"""Figures of merit of driven paths: did they arrive, how high did they climb, what did they dissipate, what did they cost."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Sequence, Union
+
+import numpy as np
+
+from .report import Column, Report
+from .surface import FreeEnergySurface, wrap
+
+__all__ = ["PathStatistics", "Report", "analyze", "analyzePath"]
+
+TWENTY_DEGREES = np.deg2rad(20.0)
+
+
+@dataclass
+class PathStatistics:
+    """What one path is judged by.
+
+    Attributes
+    ----------
+    distance : float
+        Distance of the last frame from the target in rad (raw units; periodic variables the short way round).
+    outside : float
+        Share of the steps spent outside the discs around start and target.
+    maxFreeEnergy : float
+        Highest F(c) over every step, kJ/mol; NaN without a surface.
+    maxFreeEnergyStep : int
+        The step at which it was reached; -1 without a surface.
+    maxPotentialEnergy : float
+        Highest recorded potential energy without the bias, kJ/mol; NaN when none was recorded.
+    work : float
+        Work of moving the bias, W = -kT sum_i (eta_{i+1} - eta_i)·T(X_i), kJ/mol.
+    gradientEvaluations : int
+    seconds : float
+    """
+
+    distance: float
+    outside: float
+    maxFreeEnergy: float
+    maxFreeEnergyStep: int
+    maxPotentialEnergy: float
+    work: float
+    gradientEvaluations: int
+    seconds: float
+
+
+def _number(value: Any) -> float:
+    """A float in OpenMM's unit system (kJ/mol, K, rad, nm) from a float or a Quantity."""
+    if hasattr(value, "value_in_unit_system"):
+        from openmm import unit
+
+        value = value.value_in_unit_system(unit.md_unit_system)
+    return float(value)
+
+
+def _difference(a: np.ndarray, b: np.ndarray, periods: np.ndarray) -> np.ndarray:
+    """a - b [..., n], the short way round where `periods` [n] is positive."""
+    d = np.asarray(a, dtype=float) - b
+    turn = np.where(periods > 0, periods, 1.0)
+    return np.where(periods > 0, d - turn * np.round(d / turn), d)
+
+
+def analyzePath(record: Any, start: np.ndarray, target: np.ndarray, surface: Optional[FreeEnergySurface] = None,
+                radius: float = 0.75, periods: Optional[np.ndarray] = None) -> PathStatistics:
+    """Figures of merit of one path.
+
+    Parameters
+    ----------
+    record : PathRecord
+        Anything with `variables` [steps, n], `potentialEnergy` [k], `work`, `gradientEvaluations` and `seconds`.
+    start, target : array [n]
+        Centres of the two states, raw units.
+    surface : FreeEnergySurface, optional
+        For two torsions.
+    radius : float
+        Radius of the discs around the states, raw units.
+    periods : array [n], optional
+        Length of one turn of every variable, 0 when it is not periodic; 2 pi for all by default.
+
+    Returns
+    -------
+    PathStatistics
+    """
+    x = np.asarray(record.variables, dtype=float)
+    if x.ndim != 2 or len(x) == 0:
+        raise ValueError(f"analyze: expected record.variables of shape [steps, n] with at least one step, got {x.shape}")
+    periods = np.full(x.shape[1], 2 * np.pi) if periods is None else np.asarray(periods, dtype=float)
+    fromStart = np.linalg.norm(_difference(x, start, periods), axis=1)
+    fromTarget = np.linalg.norm(_difference(x, target, periods), axis=1)
+    energy = np.asarray(record.potentialEnergy if record.potentialEnergy is not None else [], dtype=float)
+    top, topStep = np.nan, -1
+    if surface is not None:
+        F = surface(x)
+        topStep = int(np.argmax(F))
+        top = float(F[topStep])
+    return PathStatistics(
+        distance=float(fromTarget[-1]), outside=float(np.mean((fromStart > radius) & (fromTarget > radius))),
+        maxFreeEnergy=top, maxFreeEnergyStep=topStep, maxPotentialEnergy=float(energy.max()) if energy.size else np.nan,
+        work=float(record.work), gradientEvaluations=int(record.gradientEvaluations), seconds=float(record.seconds))
+
+
+def _endCenter(ensemble: Any, index: int) -> np.ndarray:
+    """Centre of the bias at the first or last node, for ensembles whose variables are all torsions."""
+    eta = np.asarray(ensemble.eta, dtype=float)
+    n = len(ensemble.names)
+    if eta.shape[-1] != 2 * n:
+        raise ValueError("analyze: start and target can be read from the curve only when every variable is a torsion; "
+                         "give start=... and target=... (raw units)")
+    pairs = eta[index].reshape(n, 2)
+    return np.arctan2(pairs[:, 1], pairs[:, 0])
+
+
+def _meanError(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard error of the mean; the error is NaN for fewer than two values."""
+    v = np.asarray(values, dtype=float)
+    return float(v.mean()), float(v.std(ddof=1) / np.sqrt(len(v))) if len(v) > 1 else np.nan
+
+
+def _stride(ensemble: Sequence[Any]) -> Optional[int]:
+    """Steps between two recorded potential energies."""
+    steps = getattr(ensemble[0], "energySteps", None)
+    return int(np.max(np.diff(steps))) if steps is not None and len(steps) > 1 else None
+
+
+def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optional[FreeEnergySurface] = None, *,
+            target: Optional[Sequence[float]] = None, start: Optional[Sequence[float]] = None,
+            referenceEnergy: Any = None, dF: Any = None, radius: float = 0.75, periods: Optional[Sequence[float]] = None,
+            oneOff: Optional[Mapping[str, int]] = None, title: str = "Driven transition paths") -> Report:
+    """Compare ensembles of driven paths.
+
+    The columns, in this order: hit rate, highest free energy along the path, highest potential energy minus that of the start
+    state, dissipated work, gradient evaluations, time spent between the states, wall time.  A high hit rate alone proves little,
+    because any bias that is stiff enough arrives; a low maximum alone proves nothing, because paths that never crossed have one.
+
+    Parameters
+    ----------
+    ensembles : PathEnsemble, or mapping from row names to PathEnsemble
+        The rows, in the order of the table.
+    surface : FreeEnergySurface, optional
+        For two torsions; without it the highest free energy is left out.
+    target, start : sequence of n floats, optional
+        Centres of the two states in raw units.  By default the ends of the bias; with a surface, the lowest minimum within
+        `radius` of that.
+    referenceEnergy : float or Quantity, optional
+        U(A), the mean potential energy of an unbiased run in the start state, kJ/mol.
+    dF : float, Quantity, or mapping from row names to such, optional
+        Free-energy difference of the biased ends, -kT (psi_B - psi_A), kJ/mol.  Take it from an exact posterior or from BAR, never
+        by Jarzynski's equality from the same paths.
+    radius : float
+        Radius of the discs for the hit rate and for the time outside the states, raw units (rad).
+    periods : sequence of n floats, optional
+        0 where a variable is not periodic. By default what the ensemble says of its variables, or else 2 pi.
+    oneOff : mapping from labels to gradient evaluations, optional
+        Costs paid once, such as the sampling that a model was made from.
+    title : str
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        If there are no paths, or states cannot be found.
+    """
+    if not isinstance(ensembles, Mapping):
+        ensembles = {"paths": ensembles}
+    if not ensembles or any(len(e) == 0 for e in ensembles.values()):
+        raise ValueError("analyze: expected at least one path in every ensemble")
+    first = next(iter(ensembles.values()))
+    a = _endCenter(first, 0) if start is None else np.asarray([_number(v) for v in start])
+    b = _endCenter(first, -1) if target is None else np.asarray([_number(v) for v in target])
+    if surface is not None:
+        a, b = surface.nearestMinimum(a, radius), surface.nearestMinimum(b, radius)
+    if periods is None:
+        known = getattr(first, "variables", None)
+        periods = [v["period"] for v in known] if known else np.full(len(a), 2 * np.pi)
+    periods = np.asarray(periods, dtype=float)
+    reference = np.nan if referenceEnergy is None else _number(referenceEnergy)
+
+    report = Report(title=title)
+    report.ensembles, report.surface = dict(ensembles), surface
+    report.start, report.target, report.radius = a, b, radius
+    twentyIsTighter = bool(np.all(periods == 2 * np.pi))
+    strides = set()
+    for name, ensemble in ensembles.items():
+        paths = [analyzePath(r, a, b, surface, radius, periods) for r in ensemble]
+        strides.add(_stride(ensemble))
+        hits = np.array([p.distance for p in paths])
+        gap = np.nan
+        if dF is not None:
+            gap = _number(dF[name] if isinstance(dF, Mapping) else dF)
+        workMean, workError = _meanError([p.work for p in paths])
+        topF = np.array([p.maxFreeEnergy for p in paths])
+        topU = np.array([p.maxPotentialEnergy for p in paths])
+        seconds, _ = _meanError([p.seconds for p in paths])
+        report.addRow(name, paths, {
+            "paths": len(paths),
+            "steps": int(len(np.asarray(ensemble[0].variables))),
+            "hitRate": float(np.mean(hits <= radius)),
+            "hitRate20": float(np.mean(hits <= TWENTY_DEGREES)) if twentyIsTighter else np.nan,
+            "maxFreeEnergy": float(topF.mean()), "maxFreeEnergyStd": float(topF.std(ddof=1)) if len(paths) > 1 else np.nan,
+            "maxPotential": float(topU.mean()) - reference, "maxPotentialStd": float(topU.std(ddof=1)) if len(paths) > 1 else np.nan,
+            "maxPotentialAbsolute": float(topU.mean()),
+            "work": workMean, "workError": workError,
+            "dF": gap, "dissipated": workMean - gap, "dissipatedError": workError,
+            "gradientEvaluations": float(np.mean([p.gradientEvaluations for p in paths])),
+            "outside": float(np.mean([p.outside for p in paths])),
+            "seconds": seconds,
+        })
+
+    names = list(first.names)
+    report.columns = [
+        Column("paths", "", "", "{paths:d}"),
+        Column("hit rate", f"{radius:g} rad/20°" if twentyIsTighter else f"within {radius:g}", "%",
+               "{hitRate:.0%}/{hitRate20:.0%}" if twentyIsTighter else "{hitRate:.0%}", strip="%"),
+        Column("highest F", "mean ± std", "kJ/mol", "{maxFreeEnergy:.1f} ± {maxFreeEnergyStd:.1f}"),
+        Column("highest U", "- U(A)" if np.isfinite(reference) else "", "kJ/mol",
+               "{maxPotential:.0f} ± {maxPotentialStd:.0f}" if np.isfinite(reference) else "{maxPotentialAbsolute:.0f} ± {maxPotentialStd:.0f}"),
+        Column("<W> - dF" if dF is not None else "<W>", "± s.e.", "kJ/mol",
+               "{dissipated:.1f} ± {dissipatedError:.1f}" if dF is not None else "{work:.1f} ± {workError:.1f}"),
+        Column("gradients", "per path", "", "{gradientEvaluations:,.0f}"),
+        Column("outside", "A and B", "%", "{outside:.1%}", strip="%"),
+        Column("wall", "per path", "s", "{seconds:.2f}"),
+    ]
+    if surface is None:
+        del report.columns[2]
+
+    def place(c: np.ndarray) -> str:
+        return "(" + ", ".join(f"{n} {v:.2f}" for n, v in zip(names, c)) + ")"
+
+    report.notes.append(f"A = {place(a)}, B = {place(b)} rad. Hits: last frame within {radius:g} rad of B"
+                        + (", beside it within 20 degrees" if twentyIsTighter else "")
+                        + f". Outside: share of the steps more than {radius:g} rad from both A and B.")
+    if surface is not None:
+        where, height = surface.saddle(a, b)
+        report.saddle = (where, height)
+        report.notes.append(f"Highest F: maximum of the free energy over every step of a path, relative to the global minimum; "
+                            f"the lowest pass between A and B is {height:.1f} kJ/mol at {place(where)}. "
+                            f"F from {surface.description or 'the surface given'}.")
+        for row in report.rows:
+            if row["maxFreeEnergy"] < height - 1.0:
+                report.warnings.append(f"'{row['name']}': the mean highest F lies below the pass, so some of its paths did not cross.")
+    strideText = "" if strides == {None} else " at every step" if strides == {1} else \
+        f" every {'/'.join(str(s) for s in sorted(s for s in strides if s is not None))} steps, so its maximum is a lower bound"
+    if any(np.isfinite(row["maxPotentialAbsolute"]) for row in report.rows):
+        report.notes.append("Highest U: potential energy without the bias, mean ± std over the paths" + (f", read{strideText}" if strideText else "")
+                            + (f"; U(A) = {reference:.1f} kJ/mol, mean of an unbiased run started in A." if np.isfinite(reference) else "."))
+    if dF is not None:
+        values = sorted({round(row["dF"], 2) for row in report.rows})
+        report.notes.append("Dissipated work <W> - dF ± standard error, W = -kT sum (eta_{i+1} - eta_i)·T(X_i); dF between the biased ends = "
+                            + ", ".join(f"{v:.2f}" for v in values) + " kJ/mol.")
+    report.oneOff = dict(oneOff or {})
+    return report

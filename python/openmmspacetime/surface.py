@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""A free-energy surface over two torsions: interpolation, minima and the saddle between them."""
+from __future__ import annotations
+
+import heapq
+from typing import Optional, Sequence
+
+import numpy as np
+
+#: Gas constant in kJ/mol/K.
+GAS_CONSTANT = 8.31446261815324e-3
+
+
+def wrap(angle: np.ndarray) -> np.ndarray:
+    """`angle` (rad, any shape) moved by whole turns into [-pi, pi)."""
+    return (np.asarray(angle, dtype=float) + np.pi) % (2 * np.pi) - np.pi
+
+
+class FreeEnergySurface:
+    """Free energy F(c) of two periodic variables, kJ/mol above its global minimum.
+
+    F is stored on a periodic grid and interpolated with periodic bicubic splines, so it is smooth across the seam.
+
+    Parameters
+    ----------
+    values : array [n1, n2]
+        F in kJ/mol; ``values[i, j]`` belongs to the first variable at -pi + 2 pi i/n1 and the second at -pi + 2 pi j/n2.
+        Shifted so that the lowest value of the grid is 0.
+    names : sequence of two str
+        Names of the variables, for plots and messages.
+    error : array [n1, n2], optional
+        Standard error of F in kJ/mol on the same grid.
+    sampled : bool array [n1, n2], optional
+        False where no sample supports the value.
+    description : str
+        Where the surface comes from, one line, quoted by reports.
+
+    Raises
+    ------
+    ValueError
+        If `values` is not two-dimensional, smaller than 8 x 8 or not finite.
+    """
+
+    def __init__(self, values: np.ndarray, names: Sequence[str] = ("phi", "psi"), error: Optional[np.ndarray] = None,
+                 sampled: Optional[np.ndarray] = None, description: str = ""):
+        from scipy import ndimage
+
+        values = np.array(values, dtype=float)
+        if values.ndim != 2 or min(values.shape) < 8:
+            raise ValueError(f"FreeEnergySurface: expected a grid of at least 8 x 8 values, got shape {values.shape}")
+        if not np.all(np.isfinite(values)):
+            i, j = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(f"FreeEnergySurface: values[{i}, {j}] is {values[i, j]}; expected finite numbers")
+        self.values = values - values.min()
+        self.names = tuple(names)
+        self.error = None if error is None else np.array(error, dtype=float)
+        self.sampled = np.ones(values.shape, dtype=bool) if sampled is None else np.array(sampled, dtype=bool)
+        self.description = description
+        self._spline = ndimage.spline_filter(self.values, order=3, mode="grid-wrap")
+        #: Grid positions in rad, one array per variable.
+        self.axes = tuple(-np.pi + 2 * np.pi * np.arange(n) / n for n in values.shape)
+
+    # ---- sources
+
+    @classmethod
+    def fromSamples(cls, samples: np.ndarray, logWeights: Optional[np.ndarray] = None, temperature: float = 300.0,
+                    bins: int = 120, bandwidth: Optional[float] = None, names: Sequence[str] = ("phi", "psi"),
+                    minCount: float = 1.0) -> "FreeEnergySurface":
+        """F from (weighted) samples, binned and smoothed with a Gaussian kernel.
+
+        The density of the samples as they were drawn is smoothed, and so is the logarithm of their mean weight:
+        F = -kT (log n_h + <log w>_h).  For samples of a biased run, whose density is nearly flat, this has far less smoothing
+        bias on steep slopes than a kernel estimate of the weighted density; for unweighted samples it is that estimate.
+
+        Parameters
+        ----------
+        samples : array [K, 2]
+            Angles in rad.
+        logWeights : array [K], optional
+            Logarithms of the weights; any constant may be added.
+        temperature : float
+            K.
+        bins : int
+            Grid points per variable.
+        bandwidth : float, optional
+            Standard deviation of the kernel, rad; by default 0.07 (250,000/K)^(1/6), which falls with the number of samples as in Scott's rule.
+        minCount : float
+            Where fewer than this many samples fall under the kernel, `sampled` is False and F is held at its highest sampled value.
+
+        Returns
+        -------
+        FreeEnergySurface
+        """
+        from scipy import ndimage
+
+        samples = np.asarray(samples, dtype=float)
+        if samples.ndim != 2 or samples.shape[1] != 2:
+            raise ValueError(f"FreeEnergySurface.fromSamples: expected samples of shape [K, 2], got {samples.shape}")
+        logW = np.zeros(len(samples)) if logWeights is None else np.asarray(logWeights, dtype=float)
+        if logW.shape != (len(samples),):
+            raise ValueError(f"FreeEnergySurface.fromSamples: expected {len(samples)} log weights, got shape {logW.shape}")
+        if bandwidth is None:
+            bandwidth = 0.07 * (250_000 / len(samples)) ** (1 / 6)
+        step = 2 * np.pi / bins
+        cell = np.floor((samples + np.pi) / step + 0.5).astype(int) % bins
+        flat = cell[:, 0] * bins + cell[:, 1]
+        counts = np.bincount(flat, minlength=bins * bins).astype(float)
+        top = np.full(bins * bins, -np.inf)
+        np.maximum.at(top, flat, logW)
+        total = np.bincount(flat, weights=np.exp(logW - top[flat]), minlength=bins * bins)
+        meanLog = np.where(counts > 0, np.where(counts > 0, top, 0.0) + np.log(np.maximum(total, 1e-300) / np.maximum(counts, 1)), 0.0)
+
+        def smooth(a: np.ndarray) -> np.ndarray:
+            return ndimage.gaussian_filter(a.reshape(bins, bins), bandwidth / step, mode="wrap", truncate=6.0)
+
+        density = smooth(counts)
+        kernelArea = 4 * np.pi * (bandwidth / step) ** 2  # 1/sum of squared kernel weights, in cells
+        sampled = density * max(kernelArea, 1.0) >= minCount
+        safe = np.maximum(density, 1e-12)
+        F = -GAS_CONSTANT * temperature * (np.log(safe) + smooth(counts * meanLog) / safe)
+        F = np.where(sampled, F, F[sampled].max())
+        return cls(np.minimum(F, F[sampled].max()), names=names, sampled=sampled,
+                   description=f"{len(samples):,} samples in {bins} x {bins} bins, Gaussian kernel of {bandwidth:.2g} rad")
+
+    @classmethod
+    def fromBias(cls, bias: np.ndarray, biasFactor: float, names: Sequence[str] = ("phi", "psi")) -> "FreeEnergySurface":
+        """F = -bias biasFactor/(biasFactor - 1) of converged well-tempered metadynamics; `bias` [n1, n2] in kJ/mol."""
+        if biasFactor <= 1:
+            raise ValueError(f"FreeEnergySurface.fromBias: expected a biasFactor above 1, got {biasFactor}")
+        return cls(-np.asarray(bias, dtype=float) * biasFactor / (biasFactor - 1), names=names,
+                   description=f"final bias of well-tempered metadynamics, bias factor {biasFactor:g}")
+
+    # ---- values
+
+    def __call__(self, c: np.ndarray) -> np.ndarray:
+        """F in kJ/mol at `c` [..., 2] (rad, whole turns do not matter); result [...]."""
+        from scipy import ndimage
+
+        c = np.asarray(c, dtype=float)
+        if c.shape[-1:] != (2,):
+            raise ValueError(f"FreeEnergySurface: expected points of shape [..., 2], got {c.shape}")
+        scale = np.array(self.values.shape) / (2 * np.pi)
+        coordinates = ((c + np.pi) * scale).reshape(-1, 2).T
+        out = ndimage.map_coordinates(self._spline, coordinates, order=3, mode="grid-wrap", prefilter=False)
+        return out.reshape(c.shape[:-1])
+
+    def _derivatives(self, c: np.ndarray, h: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient [2] and Hessian [2, 2] at one point, by central differences of the spline."""
+        offsets = h * np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)], dtype=float)
+        f = self(np.asarray(c) + offsets).reshape(3, 3)
+        gradient = np.array([f[2, 1] - f[0, 1], f[1, 2] - f[1, 0]]) / (2 * h)
+        cross = (f[2, 2] - f[2, 0] - f[0, 2] + f[0, 0]) / (4 * h * h)
+        hessian = np.array([[(f[2, 1] - 2 * f[1, 1] + f[0, 1]) / h**2, cross], [cross, (f[1, 2] - 2 * f[1, 1] + f[1, 0]) / h**2]])
+        return gradient, hessian
+
+    def _stationary(self, c: np.ndarray, reach: float, saddle: bool) -> np.ndarray:
+        """Newton's method to the stationary point of the wanted kind within `reach` rad of `c`; `c` itself when there is none."""
+        x = np.array(c, dtype=float)
+        for _ in range(30):
+            gradient, hessian = self._derivatives(x)
+            w, v = np.linalg.eigh(hessian)
+            sign = np.array([-1.0, 1.0]) if saddle else np.ones(2)
+            step = -v @ ((v.T @ gradient) / (sign * np.maximum(np.abs(w), 1e-3)))
+            step *= min(1.0, 0.1 / max(np.linalg.norm(step), 1e-30))
+            x = x + step
+            if np.linalg.norm(x - c) > reach:
+                return np.array(c, dtype=float)
+            if np.linalg.norm(step) < 1e-7:
+                break
+        return x
+
+    def minima(self, below: Optional[float] = None) -> list[tuple[np.ndarray, float]]:
+        """Local minima, lowest first.
+
+        Parameters
+        ----------
+        below : float, optional
+            Leave out minima with F above this, kJ/mol.
+
+        Returns
+        -------
+        list of (position [2] in rad, F in kJ/mol)
+        """
+        v = self.values
+        lowest = np.ones(v.shape, dtype=bool)
+        for i in (-1, 0, 1):
+            for j in (-1, 0, 1):
+                if (i, j) != (0, 0):
+                    neighbour = np.roll(v, (i, j), axis=(0, 1))
+                    lowest &= (v < neighbour) if (i, j) > (0, 0) else (v <= neighbour)
+        reach = 1.5 * 2 * np.pi / min(v.shape)
+        found = []
+        for i, j in np.argwhere(lowest & self.sampled):
+            x = wrap(self._stationary(np.array([self.axes[0][i], self.axes[1][j]]), reach, saddle=False))
+            found.append((x, float(self(x))))
+        return sorted((m for m in found if below is None or m[1] <= below), key=lambda m: m[1])
+
+    def nearestMinimum(self, c: Sequence[float], radius: float = 0.75) -> np.ndarray:
+        """Position [2] (rad) of the lowest minimum within `radius` rad of `c`; `c` itself when there is none."""
+        c = np.asarray(c, dtype=float)
+        near = [m for m in self.minima() if np.linalg.norm(wrap(m[0] - c)) <= radius]
+        return near[0][0] if near else wrap(c)
+
+    def saddle(self, a: Sequence[float], b: Sequence[float], refine: int = 3) -> tuple[np.ndarray, float]:
+        """The lowest pass between two points: the minimum over all paths of the highest F on the path.
+
+        The surface is flooded from `a` on a grid `refine` times finer than the stored one until the water reaches `b`
+        (Dijkstra's algorithm with max in place of sum, eight neighbours); the pass is then polished by Newton's method.
+
+        Returns
+        -------
+        (position [2] in rad, F in kJ/mol)
+        """
+        n1, n2 = (refine * n for n in self.values.shape)
+        x1, x2 = (-np.pi + 2 * np.pi * np.arange(n) / n for n in (n1, n2))
+        v = self(np.stack(np.meshgrid(x1, x2, indexing="ij"), axis=-1))
+
+        def cell(c: Sequence[float]) -> tuple[int, int]:
+            u = (wrap(np.asarray(c, dtype=float)) + np.pi) / (2 * np.pi)
+            return int(round(u[0] * n1)) % n1, int(round(u[1] * n2)) % n2
+
+        first, last = cell(a), cell(b)
+        height, where = v[first], first
+        seen = np.zeros(v.shape, dtype=bool)
+        seen[first] = True
+        shore = [(v[first], first)]
+        while shore:
+            value, (i, j) = heapq.heappop(shore)
+            if value > height:
+                height, where = value, (i, j)
+            if (i, j) == last:
+                break
+            for k in (i - 1, i, i + 1):
+                for l in (j - 1, j, j + 1):
+                    kl = k % n1, l % n2
+                    if not seen[kl]:
+                        seen[kl] = True
+                        heapq.heappush(shore, (v[kl], kl))
+        c = np.array([x1[where[0]], x2[where[1]]])
+        if where not in (first, last):
+            c = self._stationary(c, 2 * 2 * np.pi / min(n1, n2), saddle=True)
+        return wrap(c), float(self(c))
+
+    def highestAlong(self, path: np.ndarray, perSegment: int = 8) -> float:
+        """Highest F in kJ/mol along a polyline `path` [N, 2] of angles (rad), each segment taken the short way round."""
+        path = np.asarray(path, dtype=float)
+        steps = wrap(np.diff(path, axis=0))
+        u = np.arange(perSegment) / perSegment
+        points = (path[:-1, None, :] + u[None, :, None] * steps[:, None, :]).reshape(-1, 2)
+        return float(np.max(self(np.vstack([points, path[-1:]]))))

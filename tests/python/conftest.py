@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: MIT
+import pathlib
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def alanineSamples():
+    """The shipped weighted (phi, psi) samples of vacuum alanine dipeptide: x [K, 2] rad, log weights [K]."""
+    with np.load(ROOT / "examples" / "alanine_dipeptide" / "data" / "alanine_vacuum_300K.npz") as data:
+        return data["x"].astype(float), data["log_weights"].astype(float)
