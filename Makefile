@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | demo [QUICK=1] | clean.   OFFLINE=1 uses what is installed already.
+# make build | test | demo [QUICK=1] | bench | clean.   OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
@@ -55,7 +55,10 @@ test-python: build
 test: test-cpp test-python
 
 demo: build
-	@$(PY) examples/alanine_dipeptide/run.py --overwrite $(if $(QUICK),--quick)
+	@$(PY) examples/alanine_dipeptide/run.py --out examples/alanine_dipeptide/output --overwrite $(if $(QUICK),--quick)
+
+bench: build
+	@$(PY) tests/benchmarks/bench.py $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
 
 clean:
 	rm -rf build

@@ -2,6 +2,8 @@
 """The Python face of the core: shapes, units, errors, and a geodesic with a closed form."""
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -136,3 +138,16 @@ def testEqualSpacingOfTheNullLine(alanine, torsions):
     even = line.respaced(alanine)
     assert line.measure(alanine).speedGap > 10 * even.measure(alanine).speedGap
     assert even.measure(alanine).length == pytest.approx(line.measure(alanine).length, rel=1e-2)
+
+
+def testSimulatingAndSolvingNeedNoTorch():
+    """LibTorch is opened for training only: not at import, nor by a geodesic, nor by a network's evaluation."""
+    code = """
+import numpy as np, openmmspacetime as st
+st.geodesic(st.GaussianMixtureModel(np.zeros((1, 1)), np.ones(1), np.ones(1)), [-1.0], [1.0])
+assert "torch" not in open("/proc/self/maps").read(), "LibTorch was loaded"
+import sys
+assert "torch" not in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
