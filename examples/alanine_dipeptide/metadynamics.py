@@ -110,11 +110,11 @@ class Sampling:
     Attributes
     ----------
     x : array [K, 2]
-        phi, psi in rad.
+        phi, psi in rad, one walker after the other.
     logWeights : array [K]
         Their weights add up to 1; every walker has the same share.
     surface : FreeEnergySurface
-        From all samples; `error` is half the difference of two walkers.
+        From all samples, with the error that the walkers' difference gives.
     fromBias : FreeEnergySurface
         The mean of the walkers' bias potentials, scaled: an estimate that uses no samples.
     steps : int
@@ -142,33 +142,49 @@ class Sampling:
         Returns
         -------
         dict
-            `walkers`: root mean square of half the difference of the walkers; `bias`: root mean square difference between F from
+            `walkers`: root mean square error from the walkers' difference; `bias`: root mean square difference between F from
             the samples and F from the bias, a constant apart; `area`: share of the torus that the region covers.
         """
         inside = (self.surface.values < below) & self.surface.sampled
         grid = np.stack(np.meshgrid(*self.surface.axes, indexing="ij"), axis=-1)
         difference = (self.fromBias(grid) - self.surface.values)[inside]
-        return {"walkers": float(np.sqrt(np.mean(self.surface.error[inside] ** 2))), "bias": float(difference.std()),
+        return {"walkers": errorBelow(self.surface, below), "bias": float(difference.std()),
                 "area": float(inside.mean())}
+
+
+def surfaceFromWalkers(parts: list[tuple[np.ndarray, np.ndarray]]) -> FreeEnergySurface:
+    """The surface of all samples; its `error` is the standard error of the mean of the walkers' own surfaces.
+
+    Parameters
+    ----------
+    parts : list of (x [K, 2], logWeights [K])
+        One entry a walker.
+    """
+    surface = FreeEnergySurface.fromSamples(np.concatenate([x for x, _ in parts]), np.concatenate([w for _, w in parts]), TEMPERATURE,
+                                            names=list(TORSIONS))
+    low = (surface.values < 50.0) & surface.sampled
+    own = [FreeEnergySurface.fromSamples(x, w, TEMPERATURE).values for x, w in parts]
+    surface.error = np.std([F - F[low].mean() for F in own], axis=0, ddof=1) / np.sqrt(len(parts)) if len(parts) > 1 else None
+    return surface
+
+
+def errorBelow(surface: FreeEnergySurface, below: float = 50.0) -> float:
+    """Root mean square error of `surface` in kJ/mol where F is under `below`; NaN when it is not known."""
+    if surface.error is None:
+        return float("nan")
+    return float(np.sqrt(np.mean(surface.error[(surface.values < below) & surface.sampled] ** 2)))
 
 
 def combine(walkers: list[Walker]) -> Sampling:
     """Weights from each walker's final bias, w = exp(V(c)/kT), and the surface from all of them together."""
-    xs, weights, surfaces = [], [], []
+    parts = []
     for walker in walkers:
         x = walker.x[int(DISCARD * len(walker.x)):]
-        logW = (FreeEnergySurface(walker.bias)(x)) / KT
-        logW -= np.logaddexp.reduce(logW) + np.log(len(walkers))
-        xs.append(x)
-        weights.append(logW)
-        surfaces.append(FreeEnergySurface.fromSamples(x, logW, TEMPERATURE))
-    x, logW = np.concatenate(xs), np.concatenate(weights)
-    surface = FreeEnergySurface.fromSamples(x, logW, TEMPERATURE, names=list(TORSIONS))
-    low = (surface.values < 50.0) & surface.sampled
-    centred = [s.values - s.values[low].mean() for s in surfaces]
-    surface.error = np.std(centred, axis=0, ddof=1) / np.sqrt(len(walkers)) if len(walkers) > 1 else None
+        logW = FreeEnergySurface(walker.bias)(x) / KT
+        parts.append((x, logW - np.logaddexp.reduce(logW) - np.log(len(walkers))))
     fromBias = FreeEnergySurface.fromBias(np.mean([w.bias for w in walkers], axis=0), BIAS_FACTOR, list(TORSIONS))
-    return Sampling(x, logW, surface, fromBias, sum(len(w.x) for w in walkers) * SAMPLE_EVERY, max(w.seconds for w in walkers))
+    return Sampling(np.concatenate([x for x, _ in parts]), np.concatenate([w for _, w in parts]), surfaceFromWalkers(parts), fromBias,
+                    sum(len(w.x) for w in walkers) * SAMPLE_EVERY, max(w.seconds for w in walkers))
 
 
 def _runInWorker(arguments: tuple[int, int, int]) -> Walker:

@@ -55,6 +55,19 @@ def _drawSurface(axis: Any, surface: FreeEnergySurface, highest: float) -> Any:
     return filled
 
 
+def _freeSide(point: np.ndarray, path: Optional[np.ndarray]) -> tuple[float, float]:
+    """Offset in points of a label that stays inside the axes and away from where `path` [N, 2] leaves `point`."""
+    p = wrap(point)
+    sides = [(0.0, 13.0, p[1] < 2.4), (0.0, -13.0, p[1] > -2.4), (25.0, 0.0, p[0] < 2.0), (-25.0, 0.0, p[0] > -2.0)]
+    inside = [(x, y) for x, y, fits in sides if fits]
+    if path is None:
+        return inside[0]
+    away = wrap(np.asarray(path) - p)
+    near = away[(np.linalg.norm(away, axis=1) > 0.1) & (np.linalg.norm(away, axis=1) < 0.8)]
+    direction = near.mean(axis=0) if len(near) else np.zeros(2)
+    return min(inside, key=lambda o: float(np.dot(direction, o)) / np.hypot(*o))
+
+
 def _mark(axis: Any, point: np.ndarray, text: str, offset: tuple[float, float]) -> None:
     p = np.degrees(wrap(point))
     axis.plot(*p, "o", ms=5.5, mfc="white", mec="black", mew=1.1, zorder=6)
@@ -79,7 +92,7 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
     highest : float
         Top of the colour scale, kJ/mol.
     pathsShown : int
-        Paths drawn per ensemble; they are smoothed over 20 steps to be readable.
+        Paths drawn per ensemble; running means, over a 200th of the path or 20 steps, keep them readable.
 
     Returns
     -------
@@ -87,6 +100,7 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
     """
     n = len(ensembles)
     columns = min(n, 2)
+    window = max(20, max(len(np.asarray(e[0].variables)) for e in ensembles.values()) // 200)
     rows = -(-n // columns)
     with rc_context(_STYLE):
         figure = Figure(figsize=(3.9 * columns + 1.0, 3.75 * rows + 0.35), layout="constrained")
@@ -95,7 +109,7 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
             axis, colour = axes.flat[k], COLOURS[k % len(COLOURS)]
             filled = _drawSurface(axis, surface, highest)
             for record in list(ensemble)[:pathsShown]:
-                for copy in _onTorus(_smoothed(np.asarray(record.variables, dtype=float), 20)):
+                for copy in _onTorus(_smoothed(np.asarray(record.variables, dtype=float), window)):
                     axis.plot(*np.degrees(copy).T, color=colour, lw=0.45, alpha=0.45, solid_joinstyle="round")
             if means is not None and name in means:
                 for copy in _onTorus(means[name]):
@@ -104,7 +118,7 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
             if saddle is not None:
                 axis.plot(*np.degrees(wrap(saddle)), "x", color="black", ms=7, mew=1.6, zorder=6)
             for label, point in (states or {}).items():
-                _mark(axis, np.asarray(point), label, (0, -12 if wrap(point)[1] > 2.0 else 12))
+                _mark(axis, np.asarray(point), label, _freeSide(np.asarray(point), None if means is None else means.get(name)))
             axis.set_title(name, color=colour, fontweight="bold")
         for axis in axes[-1]:
             axis.set_xlabel(_label(surface.names[0]))
@@ -116,7 +130,7 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
         bar.set_label("free energy (kJ/mol)")
         bar.set_ticks(np.arange(0, highest + 1, 10))
         handles = [Line2D([], [], color="#333333", lw=2.0, label="mean of the posterior along the curve"),
-                   Line2D([], [], color="#333333", lw=0.7, alpha=0.7, label=f"{pathsShown} driven paths (running mean of 20 steps)")]
+                   Line2D([], [], color="#333333", lw=0.7, alpha=0.7, label=f"{pathsShown} driven paths (running mean of {window} steps)")]
         if means is None:
             handles = handles[1:]
         if saddle is not None:

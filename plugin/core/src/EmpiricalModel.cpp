@@ -186,6 +186,7 @@ void EmpiricalModel::buildTiles() {
     T.swap(sortedT);
     logW.swap(sortedW);
     kish.swap(sortedKish);
+    points = T.transpose();
     const Eigen::Index tiles = (K + TileSize - 1) / TileSize;
     tileLow.resize(m, tiles);
     tileHigh.resize(m, tiles);
@@ -211,16 +212,21 @@ Moments EmpiricalModel::compute(const MatrixXd& eta, Order order, const MatrixXd
     // Weights below e^-37 of the largest are beneath the last digit of a double. A tile of support points whose upper
     // bound lies there is never touched: at the log-SNR of transition paths that is nearly all of them.
     const double negligible = 37;
-    MatrixXd near(m, K), weighted;
-    VectorXd logp(K), p, kishNear(K), bound;
+    // Points lie along the columns of `near`, so that every loop below runs over contiguous numbers; pieces of them fit the cache.
+    const Eigen::Index piece = 1024;
+    MatrixXd near(K, m);
+    VectorXd logp(K), kishNear(K), bound, weighted(piece), tilt(piece);
     for (Eigen::Index i = 0; i < n; i++) {
         const VectorXd e = eta.col(i);
         bound.noalias() = tileHigh.transpose() * e.cwiseMax(0.0) + tileLow.transpose() * e.cwiseMin(0.0) + tileWeight;
         auto scan = [&](Eigen::Index tile, Eigen::Index at) {
             const Eigen::Index first = tile * TileSize, count = std::min<Eigen::Index>(TileSize, K - first);
-            logp.segment(at, count).noalias() = T.middleCols(first, count).transpose() * e;
-            logp.segment(at, count) += logW.segment(first, count);
-            near.middleCols(at, count) = T.middleCols(first, count);
+            auto out = logp.segment(at, count);
+            out = logW.segment(first, count);
+            for (Eigen::Index a = 0; a < m; a++) {
+                near.col(a).segment(at, count) = points.col(a).segment(first, count);
+                out += e[a] * points.col(a).segment(first, count);
+            }
             kishNear.segment(at, count) = kish.segment(first, count);
             return count;
         };
@@ -234,24 +240,38 @@ Moments EmpiricalModel::compute(const MatrixXd& eta, Order order, const MatrixXd
                 top = std::max(top, logp.segment(used, count).maxCoeff());
                 used += count;
             }
-        p = (logp.head(used).array() - top).exp();
-        const double sum = p.sum();
-        p /= sum;
+        auto prob = logp.head(used).array();
+        prob = (prob - top).exp();
+        const double sum = prob.sum();
+        prob /= sum;
         out.psi[i] = top + std::log(sum);
-        out.nEff[i] = 1 / (p.array().square() * kishNear.head(used).array()).sum();
-        auto delta = near.leftCols(used);
-        out.mu.col(i).noalias() = delta * p;
+        out.nEff[i] = 1 / (prob.square() * kishNear.head(used).array()).sum();
+        out.mu.col(i).noalias() = near.topRows(used).transpose() * logp.head(used);
         if (order == Order::Mean)
             continue;
-        // Centred first: the covariance at high log-SNR is a small difference of large moments.
-        delta.colwise() -= out.mu.col(i);
-        weighted = delta * p.asDiagonal();
-        out.J[i].noalias() = weighted * delta.transpose();
-        if (order == Order::Third) {
-            const VectorXd tilt = delta.transpose() * direction->col(i);
-            weighted = weighted * tilt.asDiagonal();
-            out.third[i].noalias() = weighted * delta.transpose();
+        MatrixXd H = MatrixXd::Zero(m, m), third = MatrixXd::Zero(m, m);
+        for (Eigen::Index start = 0; start < used; start += piece) {
+            const Eigen::Index count = std::min(piece, used - start);
+            auto delta = near.middleRows(start, count);
+            // Centred first: the covariance at high log-SNR is a small difference of large moments.
+            delta.rowwise() -= out.mu.col(i).transpose();
+            if (order == Order::Third)
+                tilt.head(count).noalias() = delta * direction->col(i);
+            for (Eigen::Index a = 0; a < m; a++) {
+                auto w = weighted.head(count);
+                w = delta.col(a).cwiseProduct(logp.segment(start, count));
+                for (Eigen::Index b = 0; b <= a; b++)
+                    H(a, b) += w.dot(delta.col(b));
+                if (order == Order::Third) {
+                    w.array() *= tilt.head(count).array();
+                    for (Eigen::Index b = 0; b <= a; b++)
+                        third(a, b) += w.dot(delta.col(b));
+                }
+            }
         }
+        out.J[i] = H.selfadjointView<Eigen::Lower>();
+        if (order == Order::Third)
+            out.third[i] = third.selfadjointView<Eigen::Lower>();
     }
     return out;
 }

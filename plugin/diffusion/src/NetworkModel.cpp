@@ -6,6 +6,7 @@
 #include "spacetime/Text.h"
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 using Eigen::MatrixXd;
@@ -22,6 +23,8 @@ const int Version = 1;
 const double LogSnrTolerance = 1e-6;
 /// Unlifted centres may leave the range of the data by this share of its width (training goes as far).
 const double RangeMargin = 0.1;
+/// Points that go through the network together: their tangents should stay in the cache.
+const Eigen::Index Block = 16;
 
 json toJson(const VectorXd& v) { return std::vector<double>(v.data(), v.data() + v.size()); }
 
@@ -68,9 +71,26 @@ NetworkModel::NetworkModel(NetworkParameters parameters) : PosteriorModel(parame
 NetworkModel::~NetworkModel() = default;
 
 Moments NetworkModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
+    const Eigen::Index n = eta.cols();
+    const bool covariance = order >= Order::Covariance;
+    Moments out;
+    out.mu.resize(eta.rows(), n);
+    out.psi.resize(n);
+    for (Eigen::Index start = 0; start < n; start += Block) {
+        const Eigen::Index count = std::min(Block, n - start);
+        Moments part = computeBlock(eta.middleCols(start, count), covariance);
+        out.mu.middleCols(start, count) = part.mu;
+        out.psi.segment(start, count) = part.psi;
+        std::move(part.J.begin(), part.J.end(), std::back_inserter(out.J));
+    }
+    if (order == Order::Third)
+        thirdByDifference(eta, *direction, out);
+    return out;
+}
+
+Moments NetworkModel::computeBlock(const Eigen::Ref<const MatrixXd>& eta, bool covariance) const {
     const Eigen::Index n = eta.cols(), m = eta.rows();
     const int hidden = static_cast<int>(p.layers.size()) - 1, nf = features->size();
-    const bool covariance = order >= Order::Covariance;
     const Features::Values x = features->evaluate(eta);
 
     // Forward: activations h and their slopes 1 - h^2.
@@ -140,8 +160,6 @@ Moments NetworkModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
         for (MatrixXd& J : out.J)
             J = (0.5 * (J + J.transpose())).eval();  // symmetric to the last digit
     }
-    if (order == Order::Third)
-        thirdByDifference(eta, *direction, out);
     return out;
 }
 

@@ -40,7 +40,7 @@ protected:
 private:
     void buildTiles();
 
-    Eigen::MatrixXd T;
+    Eigen::MatrixXd T, points;  // [m x K'] and its transpose, along whose columns the kernel runs
     Eigen::VectorXd logW, mean;
     Eigen::VectorXd kish;  // [K'] sum of squared sample weights behind each support point, relative to its weight squared
     Eigen::MatrixXd tileLow, tileHigh;  // [m x tiles] range of T in each tile of neighbouring support points

@@ -39,7 +39,7 @@ struct NetworkParameters {
  * featureless prior in closed form. The denoiser is its gradient, mu = grad psi (arXiv:2505.17517 calls mu the expectation
  * parameter; E[c|z] is part of it), and J its Hessian. A denoiser made this way is a gradient field, as that of a true
  * distribution is: J is symmetric, Jeffreys divergences telescope, and KL divergences follow from psi without line
- * integrals. Positive definiteness is learned, not built in.
+ * integrals. Positive definiteness is learned, not built in: where posteriors are bimodal J may have a small negative eigenvalue.
  */
 class NetworkModel : public PosteriorModel {
 public:
@@ -65,6 +65,8 @@ protected:
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
 
 private:
+    Moments computeBlock(const Eigen::Ref<const Eigen::MatrixXd>& eta, bool covariance) const;
+
     NetworkParameters p;
     std::unique_ptr<Prior> prior;
     std::unique_ptr<Features> features;
