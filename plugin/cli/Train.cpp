@@ -17,7 +17,8 @@ int runTrain(const std::vector<std::string>& words) {
         "steps", po::value<std::string>(), "optimiser steps")("batch", po::value<std::string>(), "points a step")("seed", po::value<std::string>(), "random seed (1)")(
         "device", po::value<std::string>(), "cpu or cuda")("temperature", po::value<std::string>(), "temperature of the samples, K")(
         "min-log-snr", po::value<std::string>(), "lowest log-SNR (log kappa for torsions) trained")("max-log-snr", po::value<std::string>(), "highest log-SNR trained")(
-        "threads", po::value<std::string>(), "threads (LibTorch's default)");
+        "threads", po::value<std::string>(), "threads (all cores for the exact posterior, one for small networks)")(
+        "points", po::value<std::string>(), "spacetime points whose exact posterior is computed once and trained on")("width", po::value<std::string>(), "units of a hidden layer");
     const CommandLine line("train DATA --variables torsion,torsion --out M.safetensors [options]", options, "data", words);
     if (line.helped())
         return 0;
@@ -28,6 +29,8 @@ int runTrain(const std::vector<std::string>& words) {
     o.steps = line.integer("steps", o.steps, 1);
     o.batch = line.integer("batch", o.batch, 1);
     o.seed = static_cast<unsigned>(line.integer("seed", 1, 0));
+    o.points = line.integer("points", o.points, 100);
+    o.width = line.integer("width", o.width, 1);
     o.threads = line.integer("threads", 0, 0);
     o.temperature = line.number("temperature", 0);
     if (o.temperature < 0)

@@ -317,13 +317,15 @@ NB_MODULE(_core, m) {
         .def_ro("steps", &TrainingResult::steps)
         .def_ro("stopped", &TrainingResult::stopped);
     m.def("trainNetwork",
-          [](const EmpiricalModel& samples, const std::string& out, int steps, int batch, unsigned seed, double temperature, const std::string& device, int width, int layers,
+          [](const EmpiricalModel& samples, const std::string& out, int steps, int batch, int points, unsigned seed, double temperature, const std::string& device, int width, int layers,
              double minLogSnr, double maxLogSnr, int threads, std::optional<std::function<bool(int, int, double, double)>> progress) {
               TrainingOptions o;
               if (steps > 0)
                   o.steps = steps;
               if (batch > 0)
                   o.batch = batch;
+              if (points > 0)
+                  o.points = points;
               if (width > 0)
                   o.width = width;
               if (layers > 0)
@@ -360,6 +362,6 @@ NB_MODULE(_core, m) {
                   throw nb::python_error();
               return r;
           },
-          "samples"_a, "out"_a, "steps"_a, "batch"_a, "seed"_a, "temperature"_a, "device"_a, "width"_a, "layers"_a, "minLogSnr"_a, "maxLogSnr"_a, "threads"_a,
+          "samples"_a, "out"_a, "steps"_a, "batch"_a, "points"_a, "seed"_a, "temperature"_a, "device"_a, "width"_a, "layers"_a, "minLogSnr"_a, "maxLogSnr"_a, "threads"_a,
           "progress"_a.none());
 }

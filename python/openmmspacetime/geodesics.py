@@ -138,6 +138,7 @@ def train(
     out: str | os.PathLike | None = None,
     steps: int | None = None,
     batch: int | None = None,
+    points: int | None = None,
     seed: int = 1,
     device: str = "cpu",
     width: int | None = None,
@@ -162,6 +163,8 @@ def train(
         Model file to write, `.safetensors`; a temporary one by default.
     steps, batch, width, layers : int, optional
         Optimiser steps, points a step, network shape.
+    points : int, optional
+        Spacetime points whose exact posterior is computed once and trained on.
     seed : int
         Same seed, same network.
     minLogSnr, maxLogSnr : float, optional
@@ -190,7 +193,7 @@ def train(
     inf = math.inf
     callback = None if progress is None else lambda *report: progress(*report) is not False
     _core.trainNetwork(
-        model, path, steps or 0, batch or 0, seed, _kelvin(temperature), device, width or 0, layers or 0,
+        model, path, steps or 0, batch or 0, points or 0, seed, _kelvin(temperature), device, width or 0, layers or 0,
         inf if minLogSnr is None else minLogSnr, inf if maxLogSnr is None else maxLogSnr, threads, callback,
     )
     return _core.NetworkModel.load(path)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Models.h"
+#include "SimdLoops.h"
 #include "spacetime/Text.h"
 #include <algorithm>
 #include <cmath>
@@ -215,17 +216,16 @@ Moments EmpiricalModel::compute(const MatrixXd& eta, Order order, const MatrixXd
     // Points lie along the columns of `near`, so that every loop below runs over contiguous numbers; pieces of them fit the cache.
     const Eigen::Index piece = 1024;
     MatrixXd near(K, m);
-    VectorXd logp(K), kishNear(K), bound, weighted(piece), tilt(piece);
+    VectorXd logp(K), kishNear(K), bound, weighted(K), tilt(piece);
     for (Eigen::Index i = 0; i < n; i++) {
         const VectorXd e = eta.col(i);
         bound.noalias() = tileHigh.transpose() * e.cwiseMax(0.0) + tileLow.transpose() * e.cwiseMin(0.0) + tileWeight;
         auto scan = [&](Eigen::Index tile, Eigen::Index at) {
             const Eigen::Index first = tile * TileSize, count = std::min<Eigen::Index>(TileSize, K - first);
-            auto out = logp.segment(at, count);
-            out = logW.segment(first, count);
+            logp.segment(at, count) = logW.segment(first, count);
             for (Eigen::Index a = 0; a < m; a++) {
                 near.col(a).segment(at, count) = points.col(a).segment(first, count);
-                out += e[a] * points.col(a).segment(first, count);
+                addScaled(&logp[at], e[a], &points(first, a), count);
             }
             kishNear.segment(at, count) = kish.segment(first, count);
             return count;
@@ -240,32 +240,34 @@ Moments EmpiricalModel::compute(const MatrixXd& eta, Order order, const MatrixXd
                 top = std::max(top, logp.segment(used, count).maxCoeff());
                 used += count;
             }
-        auto prob = logp.head(used).array();
-        prob = (prob - top).exp();
-        const double sum = prob.sum();
-        prob /= sum;
+        double* p = logp.data();
+        const double sum = expAndSum(p, used, top);
+        logp.head(used) /= sum;
         out.psi[i] = top + std::log(sum);
-        out.nEff[i] = 1 / (prob.square() * kishNear.head(used).array()).sum();
-        out.mu.col(i).noalias() = near.topRows(used).transpose() * logp.head(used);
+        multiply(weighted.data(), p, p, used);
+        out.nEff[i] = 1 / dotProduct(weighted.data(), kishNear.data(), used);
+        for (Eigen::Index a = 0; a < m; a++)
+            out.mu(a, i) = dotProduct(p, &near(0, a), used);
         if (order == Order::Mean)
             continue;
         MatrixXd H = MatrixXd::Zero(m, m), third = MatrixXd::Zero(m, m);
         for (Eigen::Index start = 0; start < used; start += piece) {
             const Eigen::Index count = std::min(piece, used - start);
-            auto delta = near.middleRows(start, count);
             // Centred first: the covariance at high log-SNR is a small difference of large moments.
-            delta.rowwise() -= out.mu.col(i).transpose();
-            if (order == Order::Third)
-                tilt.head(count).noalias() = delta * direction->col(i);
+            tilt.setZero();
             for (Eigen::Index a = 0; a < m; a++) {
-                auto w = weighted.head(count);
-                w = delta.col(a).cwiseProduct(logp.segment(start, count));
+                subtract(&near(start, a), out.mu(a, i), count);
+                if (order == Order::Third)
+                    addScaled(tilt.data(), (*direction)(a, i), &near(start, a), count);
+            }
+            for (Eigen::Index a = 0; a < m; a++) {
+                multiply(weighted.data(), &near(start, a), p + start, count);
                 for (Eigen::Index b = 0; b <= a; b++)
-                    H(a, b) += w.dot(delta.col(b));
+                    H(a, b) += dotProduct(weighted.data(), &near(start, b), count);
                 if (order == Order::Third) {
-                    w.array() *= tilt.head(count).array();
+                    multiply(weighted.data(), weighted.data(), tilt.data(), count);
                     for (Eigen::Index b = 0; b <= a; b++)
-                        third(a, b) += w.dot(delta.col(b));
+                        third(a, b) += dotProduct(weighted.data(), &near(start, b), count);
                 }
             }
         }

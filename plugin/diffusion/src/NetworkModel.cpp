@@ -24,7 +24,7 @@ const double LogSnrTolerance = 1e-6;
 /// Unlifted centres may leave the range of the data by this share of its width (training goes as far).
 const double RangeMargin = 0.1;
 /// Points that go through the network together: their tangents should stay in the cache.
-const Eigen::Index Block = 16;
+const Eigen::Index Block = 64;
 
 json toJson(const VectorXd& v) { return std::vector<double>(v.data(), v.data() + v.size()); }
 
