@@ -67,7 +67,7 @@ class Progress:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Transition paths of alanine dipeptide along spacetime geodesics.")
-    parser.add_argument("--quick", action="store_true", help="shipped samples, shorter training, 4,000-step paths")
+    parser.add_argument("--quick", action="store_true", help="shipped samples, shorter training, 2,000-step paths")
     parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (default: output)")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (default: 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left in the output folder")
@@ -126,12 +126,12 @@ def main() -> int:
     arguments = parse()
     out, seed, quick = arguments.out, arguments.seed, arguments.quick
     prepareOutput(out, arguments.overwrite)
-    metaSteps, trainSteps, pathSteps, numPaths = (0, 2000, 4000, 25) if quick else (3_500_000, 4000, 16_000, 40)
-    equilibration = 2500
+    metaSteps, trainSteps, pathSteps, numPaths = (0, 2000, 2000, 50) if quick else (3_500_000, 4000, 5000, 100)
+    equilibration = 1500
     progress = Progress(5)
     print("Alanine dipeptide in vacuum, amber14, 300 K: C5 -> C7ax")
     if quick:
-        print("QUICK: shipped samples instead of metadynamics, short training, 4,000-step paths. "
+        print("QUICK: shipped samples instead of metadynamics, short training, 2,000-step paths. "
               "Expect more dissipated work and wider errors than from the full run.")
     variables = st.Variables.torsions(list(md.TORSIONS.values()), names=list(md.TORSIONS))
     oneOff: dict[str, int] = {}
@@ -233,7 +233,7 @@ def main() -> int:
                         "'equal Fisher-Rao': the same line, its nodes spaced by equal Fisher-Rao length.")
     if quick:
         report.warnings.append("Quick run: samples and surface come from data/alanine_vacuum_300K.npz, not from this run; "
-                               "paths are four times shorter than in the full run.")
+                               "paths are 2,000 steps long instead of 5,000, and half as many.")
     report.settings.update({
         "mode": "quick" if quick else "full", "seed": seed, "paths": f"{numPaths} a row, {pathSteps:,} steps of 2 fs, {equilibration:,} steps of equilibration at either end",
         "samples": "shipped" if quick else f"2 walkers x {metaSteps:,} steps, seeds {seed} and {seed + 1}",

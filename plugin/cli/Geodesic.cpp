@@ -58,9 +58,10 @@ int runGeodesic(const std::vector<std::string>& words) {
     options.add_options()("from", po::value<std::string>(), "start, clean coordinates a,b,... (rad, nm)")("to", po::value<std::string>(), "end")(
         "out", po::value<std::string>(), "curve file to write, curve.json")("log-snr", po::value<std::string>(), "log-SNR of the ends (4), or one for each: a,b; kappa = e^L for torsions")(
         "points", po::value<std::string>(), "nodes of the curve (129)")("min-log-snr", po::value<std::string>(), "bound on log-SNR, and on log kappa")(
-        "min-kappa", po::value<std::string>(), "bound on kappa of every torsion")("route", po::value<std::string>(),
+        "min-kappa", po::value<std::string>(), "bound on kappa of every torsion")(
+        "barrier-weight", po::value<std::string>(), "W of the metric exp(2 W psi*) ds_FR^2: above 0 the curve goes round free-energy barriers")("route", po::value<std::string>(),
                                                                                  "shortest, lowest (the winding whose highest free energy is lowest) or all: which curve comes first")(
-        "preset", po::value<std::string>(), "transition: --min-kappa e^4 --min-log-snr 4 --route lowest, a low-variance curve for driving molecules")(
+        "preset", po::value<std::string>(), "transition: --min-log-snr 4 --barrier-weight 0.05 --route lowest, a low-variance curve for driving molecules")(
         "noisy", "the points given are noisy: x itself, and kappa,phi0 pairs for torsions")("schedule", po::value<std::string>(), "vp (default), ve, cosine or flow")(
         "tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-6)")("temperature", po::value<std::string>(), "K; turns kT into kJ/mol")(
         "seed", po::value<std::string>(), "accepted for reproducible scripts; the solver draws no random numbers");
@@ -88,9 +89,11 @@ int runGeodesic(const std::vector<std::string>& words) {
             throw std::invalid_argument("--preset: expected transition, got '" + line.text("preset") + "'");
         o.minLogSnr = 4;
         o.route = GeodesicOptions::Route::Lowest;
+        o.barrierWeight = 0.05;
     }
     o.minLogSnr = line.number("min-log-snr", o.minLogSnr);
     o.minKappa = line.number("min-kappa", 0);
+    o.barrierWeight = line.number("barrier-weight", o.barrierWeight);
     if (line.has("route")) {
         const std::string route = line.text("route");
         if (route != "shortest" && route != "lowest" && route != "all")
@@ -128,7 +131,7 @@ int runGeodesic(const std::vector<std::string>& words) {
             good = r.converged && !(r.measure.minNEff < MinNEff);
         list.push_back({{"file", file}, {"energy", r.measure.energy}, {"length", r.measure.length}, {"length_extrapolated", r.measure.lengthExtrapolated},
                         {"speed_gap", r.measure.speedGap}, {"residual", std::isfinite(r.residual) ? json(r.residual) : json(nullptr)}, {"converged", r.converged},
-                        {"iterations", r.iterations}, {"evaluations", r.evaluations}, {"seconds", r.seconds}, {"windings", r.windings}, {"max_free_energy_kT", r.maxFreeEnergy},
+                        {"iterations", r.iterations}, {"evaluations", r.evaluations}, {"seconds", r.seconds}, {"windings", r.windings}, {"conformal_length", r.conformalLength}, {"max_free_energy_kT", r.maxFreeEnergy},
                         {"max_free_energy_kJ_mol", kT > 0 ? json(kT * r.maxFreeEnergy) : json(nullptr)}, {"inconsistent_segments", r.measure.negativeEdges},
                         {"min_n_eff", std::isfinite(r.measure.minNEff) ? json(r.measure.minNEff) : json(nullptr)}});
     }

@@ -253,6 +253,7 @@ NB_MODULE(_core, m) {
         .def_ro("measure", &GeodesicResult::measure)
         .def_ro("windings", &GeodesicResult::windings, "Whole turns added per variable to the short way round.")
         .def_ro("maxFreeEnergy", &GeodesicResult::maxFreeEnergy, "Highest psi*(mu) along the curve relative to its start, in kT.")
+        .def_ro("conformalLength", &GeodesicResult::conformalLength, "Length in the metric that was minimised.")
         .def_ro("residual", &GeodesicResult::residual, "Relative Newton decrement.")
         .def_ro("converged", &GeodesicResult::converged)
         .def_ro("iterations", &GeodesicResult::iterations)
@@ -261,13 +262,14 @@ NB_MODULE(_core, m) {
 
     m.def("geodesicResults",
           [](const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, int points, double tolerance, int maxIterations, double minLogSnr, double minKappa,
-             const std::string& route) {
+             double barrierWeight, const std::string& route) {
               GeodesicOptions o;
               o.numPoints = points;
               o.tolerance = tolerance;
               o.maxIterations = maxIterations;
               o.minLogSnr = minLogSnr;
               o.minKappa = minKappa;
+              o.barrierWeight = barrierWeight;
               o.route = routeFromName(route);
               bool interrupted = false;
               o.progress = [&interrupted](double) {
@@ -283,7 +285,7 @@ NB_MODULE(_core, m) {
                   throw nb::python_error();
               return results;
           },
-          "model"_a, "etaA"_a, "etaB"_a, "points"_a, "tolerance"_a, "maxIterations"_a, "minLogSnr"_a, "minKappa"_a, "route"_a);
+          "model"_a, "etaA"_a, "etaB"_a, "points"_a, "tolerance"_a, "maxIterations"_a, "minLogSnr"_a, "minKappa"_a, "barrierWeight"_a, "route"_a);
 
     m.def("straightLine",
           [](const Variables& v, const VectorXd& a, const VectorXd& b, double logSnr, int points, const std::vector<int>& windings) {

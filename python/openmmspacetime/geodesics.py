@@ -50,6 +50,7 @@ def geodesics(
     points: int = 129,
     minLogSnr: float | None = None,
     minKappa: float = 0.0,
+    barrierWeight: float | None = None,
     route: str | None = None,
     preset: str | None = None,
     temperature=None,
@@ -72,10 +73,14 @@ def geodesics(
         Nodes of the curve, at least 5.
     minLogSnr, minKappa : float
         Lower bounds along the curve. Without a bound on kappa the curve may pass through kappa = 0.
+    barrierWeight : float
+        w of the conformal metric exp(2 w psi*) ds_FR^2 that is minimised, psi* = eta . mu - psi = KL(p(.|z) || q) in nats, the information
+        cost of localising there. Above 0 the curve goes round free-energy barriers, which Fisher-Rao length does not see; its nodes are
+        then respaced to equal Fisher-Rao length. 0 unless a preset says otherwise.
     route : {'shortest', 'lowest'}
-        Which winding comes first: the shortest, or the one whose highest free energy is lowest. Shortest unless a preset says otherwise.
+        Which winding comes first: the shortest in that metric, or the one whose highest free energy is lowest. Shortest unless a preset says otherwise.
     preset : {'transition'}, optional
-        A low-variance curve for driving molecules: log-SNR and kappa stay at or above e^4, route lowest.
+        A low-variance curve for driving molecules: log-SNR and log kappa stay at or above 4, barrierWeight 0.05, route lowest.
     temperature : float or Quantity, optional
         K, recorded in the curve.
 
@@ -93,12 +98,14 @@ def geodesics(
         if preset != "transition":
             raise ValueError(f"expected preset 'transition', got {preset!r}")
         minLogSnr = 4.0 if minLogSnr is None else minLogSnr
+        barrierWeight = 0.05 if barrierWeight is None else barrierWeight
         route = "lowest" if route is None else route
     ends = np.broadcast_to(np.asarray(logSnr, dtype=float), (2,))
     etaA = variables.naturalParameter(_raw(a, variables, "a"), ends[0])
     etaB = variables.naturalParameter(_raw(b, variables, "b"), ends[1])
     results = _core.geodesicResults(
-        model, etaA, etaB, points, tolerance, maxIterations, -math.inf if minLogSnr is None else minLogSnr, minKappa, route or "shortest"
+        model, etaA, etaB, points, tolerance, maxIterations, -math.inf if minLogSnr is None else minLogSnr, minKappa, barrierWeight or 0.0,
+        route or "shortest"
     )
     kelvin = _kelvin(temperature)
     for result in results:

@@ -2,6 +2,7 @@
 // Geodesics against closed forms, bounds, windings and what is refused.
 #include "spacetime/Models.h"
 #include "spacetime/Solver.h"
+#include <Eigen/Geometry>
 #include <cmath>
 #include <gtest/gtest.h>
 
@@ -136,6 +137,54 @@ TEST(Solver, WindingsOnTheTorus) {
     EXPECT_NE(lowest[0].windings[0], 0) << "the lowest route goes round the mountain, the long way in a";
     EXPECT_EQ(shortest[0].windings[0], 0);
     EXPECT_LT(lowest[0].maxFreeEnergy, shortest[0].maxFreeEnergy);
+}
+
+TEST(Solver, BarrierWeightMinimisesTheConformalEnergy) {
+    const EmpiricalModel e = torus(64);
+    const double w = 0.5;
+    GeodesicOptions o;
+    o.numPoints = 129;
+    o.minKappa = 20;
+    o.tolerance = 1e-9;
+    const VectorXd a = e.variables().naturalParameter(Eigen::Vector2d(-1.2, 0.1), 3.2), b = e.variables().naturalParameter(Eigen::Vector2d(1.2, -0.2), 3.2);
+    auto conformalLength = [&](const MatrixXd& eta) {
+        const Moments m = e.moments(eta);
+        VectorXd cost = eta.cwiseProduct(m.mu).colwise().sum().transpose() - m.psi;
+        cost.array() -= cost[0];
+        double length = 0;
+        for (Eigen::Index i = 0; i + 1 < eta.cols(); i++)
+            length += std::exp(0.5 * w * (cost[i] + cost[i + 1])) * std::sqrt((eta.col(i + 1) - eta.col(i)).dot(m.mu.col(i + 1) - m.mu.col(i)));
+        return length;
+    };
+    const auto plain = geodesic(e, a, b, o);
+    EXPECT_EQ(plain[0].windings[0], 0) << "Fisher-Rao length does not see the mountain";
+    o.barrierWeight = w;
+    const auto aware = geodesic(e, a, b, o);
+    EXPECT_NE(aware[0].windings[0], 0) << "the conformal length does";
+    for (const auto& r : aware) {
+        EXPECT_TRUE(r.converged);
+        EXPECT_GE(smallestKappa(r.curve.eta()), 20 * (1 - 1e-9));
+        EXPECT_LT(r.measure.speedGap, 1e-3) << "respaced to equal Fisher-Rao length";
+        // The discretisation differs after respacing, the length only to second order.
+        EXPECT_NEAR(conformalLength(r.curve.eta()), r.conformalLength, 2e-3 * r.conformalLength);
+        for (const auto& p : plain)
+            if (p.windings == r.windings) {
+                EXPECT_LE(r.conformalLength, conformalLength(p.curve.eta()) * (1 + 1e-3));
+            }
+        // No curve nearby is shorter: nodes moved across the path, every kappa kept.
+        for (double size : {-0.03, 0.03})
+            for (int shape = 1; shape <= 2; shape++) {
+                MatrixXd eta = r.curve.eta();
+                for (int i = 1; i < 128; i++)
+                    for (int o2 : {0, 2}) {
+                        const double angle = (o2 == 0 ? 1 : -1) * size * std::sin(shape * M_PI * i / 128.0);
+                        eta.col(i).segment<2>(o2) = Eigen::Rotation2Dd(angle) * eta.col(i).segment<2>(o2);
+                    }
+                EXPECT_GT(conformalLength(eta), conformalLength(r.curve.eta())) << size << " " << shape;
+            }
+    }
+    o.barrierWeight = -1;
+    EXPECT_THROW(geodesic(e, a, b, o), std::invalid_argument);
 }
 
 TEST(Solver, TorsionsWithoutBoundHaveOneMinimum) {

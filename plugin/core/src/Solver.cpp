@@ -18,6 +18,11 @@ namespace {
 
 using Order = PosteriorModel::Order;
 
+/// Segments from which on a curve is fine enough to bring in the conformal weight.
+const int LevelOfWeights = 32;
+/// Relative difference between a conformal length before and after respacing that discretisation explains.
+const double LeapTolerance = 0.02;
+
 MatrixXd symmetric(const MatrixXd& J) { return 0.5 * (J + J.transpose()); }
 
 MatrixXd positivePart(const MatrixXd& H) {
@@ -74,79 +79,117 @@ struct BlockSystem {
     }
 };
 
-/// Sum of d_i^2 over a curve, with what its derivatives need.
+/**
+ * The energy of a curve in the conformal metric e^(2 w psi*) ds_FR^2, with what its derivatives need.
+ *
+ * An edge counts as exp(w (psi*_i + psi*_{i+1})) D eta · D mu; w = 0 is the Fisher-Rao metric itself. psi* = eta·mu - psi is the
+ * information cost of localising the distribution there, taken relative to the first node.
+ */
 struct Evaluation {
-    MatrixXd eta, d2;
+    MatrixXd eta;
     Moments moments;
-    std::vector<MatrixXd> metric;    // H, or the positive part of sym(J) where the model is a network
+    std::vector<MatrixXd> metric;    // H, or the positive part of J where the model is a network
     std::vector<bool> inconsistent;  // edges valued by the metric because D eta · D mu is too small to be true
-    VectorXd squares;                // value of each edge
+    VectorXd squares, weights;       // Fisher-Rao square and conformal weight of each edge
     double sum = 0;
 };
 
-Evaluation evaluate(const PosteriorModel& model, const MatrixXd& eta) {
+/// The value alone: mu for an exact posterior; a network is also asked for J, which tells its artefacts apart.
+Evaluation evaluate(const PosteriorModel& model, const MatrixXd& eta, double barrierWeight) {
     Evaluation e;
     const Eigen::Index N = eta.cols() - 1;
     e.eta = eta;
-    e.d2 = MatrixXd::Zero(eta.rows(), N + 1);
-    for (Eigen::Index i = 1; i < N; i++)
-        e.d2.col(i) = eta.col(i + 1) - 2 * eta.col(i) + eta.col(i - 1);
-    e.moments = model.moments(eta, Order::Third, &e.d2);
-    e.metric.resize(N + 1);
-    for (Eigen::Index i = 0; i <= N; i++)
-        e.metric[i] = model.isExact() ? e.moments.J[i] : positivePart(symmetric(e.moments.J[i]));
+    e.moments = model.moments(eta, model.isExact() ? Order::Mean : Order::Covariance);
     e.squares.resize(N);
+    e.weights = VectorXd::Ones(N);
     e.inconsistent.assign(N, false);
+    if (!model.isExact()) {
+        e.metric.resize(N + 1);
+        for (Eigen::Index i = 0; i <= N; i++)
+            e.metric[i] = positivePart(symmetric(e.moments.J[i]));
+    }
+    VectorXd cost;
+    if (barrierWeight > 0) {
+        cost = eta.cwiseProduct(e.moments.mu).colwise().sum().transpose() - e.moments.psi;
+        cost.array() -= cost[0];
+    }
     for (Eigen::Index i = 0; i < N; i++) {
         const VectorXd step = eta.col(i + 1) - eta.col(i);
         e.squares[i] = step.dot(e.moments.mu.col(i + 1) - e.moments.mu.col(i));
         if (!model.isExact()) {
-            // A network is no gradient field: an edge much shorter than its own metric says is an artefact, not a short cut.
+            // Where a network's J is not positive an edge can come out much shorter than its own metric says: an artefact, not a short cut.
             const double floor = 0.125 * step.dot((e.metric[i] + e.metric[i + 1]) * step);
             if (e.squares[i] < floor) {
                 e.squares[i] = floor;
                 e.inconsistent[i] = true;
             }
         }
+        if (barrierWeight > 0)
+            e.weights[i] = std::exp(barrierWeight * (cost[i] + cost[i + 1]));
     }
-    e.sum = e.squares.sum();
+    e.sum = e.weights.dot(e.squares);
     return e;
 }
 
-/// Gradient and Hessian of the sum of squares in the chart, and the positive damping matrix that goes with them.
-void assemble(const Evaluation& e, const Chart& chart, const MatrixXd& zeta, BlockSystem& hessian, BlockSystem& damping) {
+/// Adds what the derivatives need: H, and the third cumulant along the one direction in which the Hessian asks for it.
+void addDerivatives(const PosteriorModel& model, double barrierWeight, Evaluation& e) {
+    const Eigen::Index N = e.eta.cols() - 1;
+    MatrixXd direction = MatrixXd::Zero(e.eta.rows(), N + 1);
+    for (Eigen::Index i = 1; i < N; i++)
+        for (Eigen::Index edge = i - 1; edge <= i; edge++) {
+            if (!e.inconsistent[edge])
+                direction.col(i) += e.weights[edge] * (e.eta.col(i) - e.eta.col(edge < i ? i - 1 : i + 1));
+            direction.col(i) += barrierWeight * e.weights[edge] * e.squares[edge] * e.eta.col(i);
+        }
+    e.moments = model.moments(e.eta, Order::Third, &direction);
+    if (model.isExact())
+        e.metric = e.moments.J;
+}
+
+/// Gradient and Hessian of the energy in the chart, and the positive damping matrix that goes with them.
+void assemble(const Evaluation& e, double barrierWeight, const Chart& chart, const MatrixXd& zeta, BlockSystem& hessian, BlockSystem& damping) {
     const Eigen::Index N = e.eta.cols() - 1, m = e.eta.rows();
     std::vector<MatrixXd> H(N + 1), A(N + 1);
+    MatrixXd slope(m, N + 1);  // d psi*/d eta
     for (Eigen::Index i = 0; i <= N; i++) {
         H[i] = symmetric(e.moments.J[i]);
         A[i] = chart.jacobian(zeta.col(i));
+        slope.col(i) = e.moments.J[i].transpose() * e.eta.col(i);
     }
+    const double w = barrierWeight;
+    // Derivative of an edge's square at its end i.
+    auto edgeGradient = [&](Eigen::Index edge, Eigen::Index i) -> VectorXd {
+        const Eigen::Index other = edge < i ? i - 1 : i + 1;
+        const VectorXd step = e.eta.col(i) - e.eta.col(other);
+        if (e.inconsistent[edge])
+            return 0.25 * (e.metric[edge] + e.metric[edge + 1]) * step;
+        return e.moments.mu.col(i) - e.moments.mu.col(other) + e.moments.J[i].transpose() * step;
+    };
     for (Eigen::Index i = 1; i < N; i++) {
         VectorXd g = VectorXd::Zero(m);
-        MatrixXd block = MatrixXd::Zero(m, m);
-        for (int side = -1; side <= 1; side += 2) {
-            const Eigen::Index edge = side < 0 ? i - 1 : i, other = i + side;
-            const VectorXd step = e.eta.col(i) - e.eta.col(other);
-            if (e.inconsistent[edge]) {
-                const MatrixXd W = 0.25 * (e.metric[edge] + e.metric[edge + 1]);
-                g += W * step;
-                block += W;
-            }
-            else {
-                g += e.moments.mu.col(i) - e.moments.mu.col(other) + e.moments.J[i].transpose() * step;
-                block += 2 * H[i];
-            }
+        MatrixXd block = e.moments.third[i], damp = MatrixXd::Zero(m, m);
+        for (Eigen::Index edge = i - 1; edge <= i; edge++) {
+            const double W = e.weights[edge], wq = w * W * e.squares[edge];
+            const VectorXd r = edgeGradient(edge, i);
+            g += W * r + wq * slope.col(i);
+            block += W * (e.inconsistent[edge] ? MatrixXd(0.25 * (e.metric[edge] + e.metric[edge + 1])) : MatrixXd(2 * H[i]));
+            if (w > 0)
+                block += w * W * (r * slope.col(i).transpose() + slope.col(i) * r.transpose()) + wq * (w * slope.col(i) * slope.col(i).transpose() + H[i]);
+            damp += W * (e.metric[edge] + e.metric[edge + 1]);
         }
-        block -= e.moments.third[i];
         hessian.gradient.col(i - 1) = A[i].transpose() * g;
         hessian.diagonal[i - 1] = A[i].transpose() * block * A[i] + chart.curvature(zeta.col(i), g);
-        damping.diagonal[i - 1] = A[i].transpose() * (e.metric[i - 1] + 2 * e.metric[i] + e.metric[i + 1]) * A[i];
+        damping.diagonal[i - 1] = A[i].transpose() * damp * A[i];
         // A node that the metric does not see (a gap between samples) must still be held.
         damping.diagonal[i - 1].diagonal().array() += 1e-10 * (1e-300 + damping.diagonal[i - 1].diagonal().maxCoeff());
         if (i + 1 < N) {
-            const MatrixXd coupling = e.inconsistent[i] ? MatrixXd(0.25 * (e.metric[i] + e.metric[i + 1])) : MatrixXd(H[i] + H[i + 1]);
-            hessian.upper[i - 1] = -A[i].transpose() * coupling * A[i + 1];
-            damping.upper[i - 1] = -A[i].transpose() * (e.metric[i] + e.metric[i + 1]) * A[i + 1];
+            const double W = e.weights[i];
+            MatrixXd coupling = e.inconsistent[i] ? MatrixXd(-0.25 * (e.metric[i] + e.metric[i + 1])) : MatrixXd(-(H[i] + H[i + 1]));
+            if (w > 0)
+                coupling += w * (edgeGradient(i, i) * slope.col(i + 1).transpose() + slope.col(i) * edgeGradient(i, i + 1).transpose()) +
+                            w * w * e.squares[i] * slope.col(i) * slope.col(i + 1).transpose();
+            hessian.upper[i - 1] = W * A[i].transpose() * coupling * A[i + 1];
+            damping.upper[i - 1] = -W * A[i].transpose() * (e.metric[i] + e.metric[i + 1]) * A[i + 1];
         }
     }
 }
@@ -176,15 +219,16 @@ struct LevelResult {
 };
 
 /// Levenberg-Marquardt Newton on all nodes at once, with an active set for the bounds.
-LevelResult solveLevel(const PosteriorModel& model, const Chart& chart, MatrixXd zeta, double tolerance, const GeodesicOptions& options) {
+LevelResult solveLevel(const PosteriorModel& model, const Chart& chart, MatrixXd zeta, double tolerance, double w, const GeodesicOptions& options) {
     const Eigen::Index m = zeta.rows(), N = zeta.cols() - 1;
     LevelResult result;
-    Evaluation current = evaluate(model, chart.toEta(zeta));
+    Evaluation current = evaluate(model, chart.toEta(zeta), w);
     double lambda = 1e-3;
     const double lambdaNegligible = 1e-2;
     for (int iteration = 0; iteration < options.maxIterations; iteration++) {
         BlockSystem hessian(m, N - 1), damping(m, N - 1);
-        assemble(current, chart, zeta, hessian, damping);
+        addDerivatives(model, w, current);
+        assemble(current, w, chart, zeta, hessian, damping);
         MatrixXd held = MatrixXd::Zero(m, N - 1);
         for (Eigen::Index i = 0; i < N - 1; i++)
             for (Eigen::Index j = 0; j < m; j++)
@@ -214,7 +258,7 @@ LevelResult solveLevel(const PosteriorModel& model, const Chart& chart, MatrixXd
                 result.residual = decrement;
                 result.converged = true;
             }
-            const Evaluation trial = evaluate(model, chart.toEta(next));
+            const Evaluation trial = evaluate(model, chart.toEta(next), w);
             const double actual = current.sum - trial.sum;
             if (actual > 0 || (result.converged && actual > -1e-12 * current.sum)) {
                 const double ratio = predicted > 0 ? actual / predicted : 0;
@@ -242,6 +286,30 @@ LevelResult solveLevel(const PosteriorModel& model, const Chart& chart, MatrixXd
         }
     }
     result.zeta = zeta;
+    return result;
+}
+
+/// The same path with nodes at equal Fisher-Rao length. Nodes move along straight pieces in the chart, so box bounds keep holding.
+MatrixXd respace(const PosteriorModel& model, const Chart& chart, const MatrixXd& zeta) {
+    const Eigen::Index N = zeta.cols() - 1;
+    const int pieces = 4;  // the length between nodes is read off a finer sampling
+    MatrixXd fine(zeta.rows(), pieces * N + 1);
+    for (Eigen::Index k = 0; k <= pieces * N; k++) {
+        const Eigen::Index i = std::min(k / pieces, N - 1);
+        fine.col(k) = zeta.col(i) + (static_cast<double>(k) / pieces - i) * (zeta.col(i + 1) - zeta.col(i));
+    }
+    const MatrixXd eta = chart.toEta(fine), mu = model.moments(eta, Order::Mean).mu;
+    VectorXd cumulative = VectorXd::Zero(pieces * N + 1);
+    for (Eigen::Index k = 0; k < pieces * N; k++)
+        cumulative[k + 1] = cumulative[k] + std::sqrt(std::max(0.0, (eta.col(k + 1) - eta.col(k)).dot(mu.col(k + 1) - mu.col(k))));
+    MatrixXd result = zeta;
+    for (Eigen::Index i = 1, k = 0; i < N; i++) {
+        const double target = cumulative[pieces * N] * i / N;
+        while (k < pieces * N - 1 && cumulative[k + 1] < target)
+            k++;
+        const double step = cumulative[k + 1] - cumulative[k];
+        result.col(i) = fine.col(k) + (step > 0 ? std::clamp((target - cumulative[k]) / step, 0.0, 1.0) : 0.0) * (fine.col(k + 1) - fine.col(k));
+    }
     return result;
 }
 
@@ -292,6 +360,10 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
         throw std::invalid_argument("geodesic: expected finite bounds, got min-kappa " + text(options.minKappa) + " and min-log-snr " + text(options.minLogSnr));
     if (!(options.tolerance > 0))
         throw std::invalid_argument("geodesic: expected a positive tolerance, got " + text(options.tolerance));
+    if (!(options.barrierWeight >= 0) || !std::isfinite(options.barrierWeight))
+        throw std::invalid_argument("geodesic: expected a barrier weight of 0 or more, got " + text(options.barrierWeight));
+    if (options.barrierWeight > 0 && !model.hasPsi())
+        throw std::invalid_argument("geodesic: a barrier weight needs a model that knows its log-partition psi: samples, a mixture, or an own network");
     const double minLogKappa = std::max(options.minLogSnr, std::log(options.minKappa));
     checkEnd(model, etaA, "the start point", options.minLogSnr, minLogKappa);
     checkEnd(model, etaB, "the end point", options.minLogSnr, minLogKappa);
@@ -316,6 +388,7 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
         r.windings = choices[c];
         MatrixXd zeta = chart.start(etaA, etaB, choices[c], levels[0]);
         zeta = zeta.cwiseMax(chart.lower().replicate(1, zeta.cols()));
+        bool weighted = false;
         for (size_t level = 0; level < levels.size() && !interrupted; level++) {
             if (level > 0) {
                 MatrixXd finer(zeta.rows(), levels[level] + 1);
@@ -327,18 +400,36 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
                 zeta = finer;
             }
             const bool finest = level + 1 == levels.size();
-            const LevelResult solved = solveLevel(model, chart, zeta, finest ? options.tolerance : std::max(1e-3, options.tolerance), options);
-            zeta = solved.zeta;
-            r.iterations += solved.iterations;
-            if (finest) {
-                r.residual = solved.residual;
-                r.converged = solved.converged;
+            // A long edge sees psi* at its ends only and would leap a barrier between them. So the weight comes in on a level of
+            // short edges, from a curve that is already good, and in steps.
+            const double w = options.barrierWeight;
+            std::vector<double> ramp = {weighted ? w : 0.0};
+            if (w > 0 && !weighted && (finest || levels[level] >= LevelOfWeights)) {
+                ramp = {0.0, 0.25 * w, 0.5 * w, w};
+                weighted = true;
             }
-            interrupted = solved.interrupted || (options.progress && !options.progress((c + (level + 1.0) / levels.size()) / choices.size()));
-            if (interrupted && !finest) {
-                r.converged = false;
+            for (size_t k = 0; k < ramp.size() && !interrupted; k++) {
+                const bool last = finest && k + 1 == ramp.size();
+                const LevelResult solved = solveLevel(model, chart, zeta, last ? options.tolerance : std::max(1e-3, options.tolerance), ramp[k], options);
+                zeta = solved.zeta;
+                r.iterations += solved.iterations;
                 r.residual = solved.residual;
+                interrupted = solved.interrupted;
+                r.converged = last && solved.converged;
             }
+            interrupted = interrupted || (options.progress && !options.progress((c + (level + 1.0) / levels.size()) / choices.size()));
+        }
+        auto conformalLength = [&](const MatrixXd& nodes) {
+            const Evaluation e = evaluate(model, chart.toEta(nodes), options.barrierWeight);
+            return e.weights.cwiseProduct(e.squares).cwiseMax(0.0).cwiseSqrt().sum();
+        };
+        r.conformalLength = conformalLength(zeta);
+        if (options.barrierWeight > 0) {
+            zeta = respace(model, chart, zeta);
+            // Where an edge leapt a barrier all the same, the respaced curve shows it.
+            const double respaced = conformalLength(zeta);
+            r.converged = r.converged && std::abs(respaced - r.conformalLength) <= LeapTolerance * r.conformalLength;
+            r.conformalLength = respaced;
         }
         MatrixXd eta = chart.toEta(zeta);
         eta.col(0) = etaA;
@@ -363,7 +454,7 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
     }
     const bool lowest = options.route == GeodesicOptions::Route::Lowest;
     std::stable_sort(results.begin(), results.end(), [lowest](const GeodesicResult& a, const GeodesicResult& b) {
-        return lowest ? a.maxFreeEnergy < b.maxFreeEnergy : a.measure.length < b.measure.length;
+        return lowest ? a.maxFreeEnergy < b.maxFreeEnergy : a.conformalLength < b.conformalLength;
     });
     return results;
 }
