@@ -61,6 +61,38 @@ def testMixtureClosedForm(tmp_path):
     assert lengths[0] == pytest.approx(lengths[1], rel=1e-9)
 
 
+def testEuclideanAndFreeGeodesics(tmp_path, samples):
+    """The paper's way, torsions as unwrapped numbers: a bound on log-SNR is active and holds; without one the curve is shorter."""
+    words = ["geodesic", "--samples", samples, "--variables", "torsion,torsion", "--euclidean", *FROM_TO, "--points", "65", "--json"]
+    lengths = {}
+    for bound in ("3", None):
+        out = tmp_path / f"{bound}.json"
+        r = spacetime(*words, *(["--min-log-snr", bound] if bound else []), "--out", out)
+        assert r.returncode == 0, r.stderr
+        result = json.loads(r.stdout)
+        curve = json.loads(out.read_text())
+        lengths[bound] = result["length_extrapolated"]
+        logSnr = [l for l in curve["log_snr"] if l is not None]
+        assert len(curve["eta"][0]) == 3 and result["speed_gap"] < 1e-2
+        if bound:
+            assert 3 - 1e-6 <= min(logSnr) < 3.01
+            # x = alpha c under VP: the ends are the clean points, shrunk.
+            assert curve["x"][0] == pytest.approx([c / np.sqrt(1 + np.exp(-4.0)) for c in (-2.58, 2.79)], rel=1e-9)
+    assert lengths[None] < 0.6 * lengths["3"]
+
+
+def testBarrierWeight(tmp_path, samples):
+    """The same bounds with and without the weight: a lower pass for a little length."""
+    results = []
+    for weight in ("0", "0.1"):
+        r = spacetime("geodesic", "--samples", samples, "--variables", "torsion,torsion", *FROM_TO, "--points", "65", "--min-log-snr", "4", "--route", "lowest",
+                      "--barrier-weight", weight, "--out", tmp_path / f"{weight}.json", "--json")
+        assert r.returncode == 0, r.stderr
+        results.append(json.loads(r.stdout))
+    assert results[1]["max_free_energy_kT"] < results[0]["max_free_energy_kT"] - 0.2
+    assert results[0]["length"] < results[1]["length"] < 1.05 * results[0]["length"]
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -75,6 +107,7 @@ def testMixtureClosedForm(tmp_path):
         (["geodesic", "--samples", "S", "--variables", "torsion,torsion", "--out", "c.json", *FROM_TO, "--min-kappa", "60"], "below the bound"),
         (["geodesic", "--samples", "S", "--variables", "torsion,torsion", "--out", "no/such/c.json", *FROM_TO], "not writable"),
         (["geodesic", "--samples", "S", "--variables", "torsion,torsion", "--out", "c.json", *FROM_TO, "--preset", "x"], "expected transition"),
+        (["geodesic", "--samples", "S", "--variables", "torsion,torsion", "--out", "c.json", *FROM_TO, "--barrier-weight", "-1"], "barrier weight of 0 or more"),
         (["geodesic", "--samples", "S", "--nonsense", "1"], "nonsense"),
         (["geodesic", "--samples", "missing.npz", "--variables", "torsion,torsion", "--out", "c.json", *FROM_TO], "no such file"),
         (["measure", "--samples", "S", "--variables", "torsion,torsion"], "--curve is needed"),

@@ -18,6 +18,8 @@ namespace {
 
 using Order = PosteriorModel::Order;
 
+/// A coarse level only prepares the next one.
+const int MaxCoarseIterations = 50;
 /// Segments from which on a curve is fine enough to bring in the conformal weight.
 const int LevelOfWeights = 32;
 /// Relative difference between a conformal length before and after respacing that discretisation explains.
@@ -94,16 +96,25 @@ struct Evaluation {
     double sum = 0;
 };
 
-/// The value alone: mu for an exact posterior; a network is also asked for J, which tells its artefacts apart.
-Evaluation evaluate(const PosteriorModel& model, const MatrixXd& eta, double barrierWeight) {
+/**
+ * The value alone: mu for an exact posterior; a network is also asked for J, which tells its artefacts apart.
+ *
+ * Within one step of the solver a network's artefacts stay those of `base`, and so does the metric that values them: the
+ * derivatives know nothing of how either changes, and a step would be refused that the derivatives promise.
+ */
+Evaluation evaluate(const PosteriorModel& model, const MatrixXd& eta, double barrierWeight, const Evaluation* base = nullptr) {
     Evaluation e;
     const Eigen::Index N = eta.cols() - 1;
     e.eta = eta;
-    e.moments = model.moments(eta, model.isExact() ? Order::Mean : Order::Covariance);
+    e.moments = model.moments(eta, model.isExact() || base != nullptr ? Order::Mean : Order::Covariance);
     e.squares.resize(N);
     e.weights = VectorXd::Ones(N);
     e.inconsistent.assign(N, false);
-    if (!model.isExact()) {
+    if (base != nullptr) {
+        e.metric = base->metric;
+        e.inconsistent = base->inconsistent;
+    }
+    else if (!model.isExact()) {
         e.metric.resize(N + 1);
         for (Eigen::Index i = 0; i <= N; i++)
             e.metric[i] = positivePart(symmetric(e.moments.J[i]));
@@ -119,10 +130,10 @@ Evaluation evaluate(const PosteriorModel& model, const MatrixXd& eta, double bar
         if (!model.isExact()) {
             // Where a network's J is not positive an edge can come out much shorter than its own metric says: an artefact, not a short cut.
             const double floor = 0.125 * step.dot((e.metric[i] + e.metric[i + 1]) * step);
-            if (e.squares[i] < floor) {
+            if (base == nullptr)
+                e.inconsistent[i] = e.squares[i] < floor;
+            if (e.inconsistent[i])
                 e.squares[i] = floor;
-                e.inconsistent[i] = true;
-            }
         }
         if (barrierWeight > 0)
             e.weights[i] = std::exp(barrierWeight * (cost[i] + cost[i + 1]));
@@ -219,13 +230,13 @@ struct LevelResult {
 };
 
 /// Levenberg-Marquardt Newton on all nodes at once, with an active set for the bounds.
-LevelResult solveLevel(const PosteriorModel& model, const Chart& chart, MatrixXd zeta, double tolerance, double w, const GeodesicOptions& options) {
+LevelResult solveLevel(const PosteriorModel& model, const Chart& chart, MatrixXd zeta, double tolerance, int maxIterations, double w, const GeodesicOptions& options) {
     const Eigen::Index m = zeta.rows(), N = zeta.cols() - 1;
     LevelResult result;
     Evaluation current = evaluate(model, chart.toEta(zeta), w);
     double lambda = 1e-3;
     const double lambdaNegligible = 1e-2;
-    for (int iteration = 0; iteration < options.maxIterations; iteration++) {
+    for (int iteration = 0; iteration < maxIterations; iteration++) {
         BlockSystem hessian(m, N - 1), damping(m, N - 1);
         addDerivatives(model, w, current);
         assemble(current, w, chart, zeta, hessian, damping);
@@ -258,13 +269,13 @@ LevelResult solveLevel(const PosteriorModel& model, const Chart& chart, MatrixXd
                 result.residual = decrement;
                 result.converged = true;
             }
-            const Evaluation trial = evaluate(model, chart.toEta(next), w);
+            const Evaluation trial = evaluate(model, chart.toEta(next), w, &current);
             const double actual = current.sum - trial.sum;
             if (actual > 0 || (result.converged && actual > -1e-12 * current.sum)) {
                 const double ratio = predicted > 0 ? actual / predicted : 0;
                 lambda = ratio > 0.75 ? std::max(lambda / 5, 1e-12) : ratio < 0.25 ? 3 * lambda : lambda;
                 zeta = next;
-                current = trial;
+                current = model.isExact() ? trial : evaluate(model, trial.eta, w);
                 accepted = true;
                 if (!result.converged)
                     result.residual = decrement;
@@ -410,7 +421,8 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
             }
             for (size_t k = 0; k < ramp.size() && !interrupted; k++) {
                 const bool last = finest && k + 1 == ramp.size();
-                const LevelResult solved = solveLevel(model, chart, zeta, last ? options.tolerance : std::max(1e-3, options.tolerance), ramp[k], options);
+                const LevelResult solved = solveLevel(model, chart, zeta, last ? options.tolerance : std::max(1e-3, options.tolerance),
+                                                      last ? options.maxIterations : std::min(options.maxIterations, MaxCoarseIterations), ramp[k], options);
                 zeta = solved.zeta;
                 r.iterations += solved.iterations;
                 r.residual = solved.residual;

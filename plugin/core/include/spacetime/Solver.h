@@ -9,7 +9,7 @@ namespace Spacetime {
 struct GeodesicOptions {
     int numPoints = 129;
     double tolerance = 1e-6;      ///< on the Newton decrement relative to the energy
-    int maxIterations = 200;      ///< per level
+    int maxIterations = 200;      ///< on the finest level; coarse ones stop at 50
     double minLogSnr = -std::numeric_limits<double>::infinity();  ///< bound on log-SNR (unlifted) and on log kappa (lifted)
     double minKappa = 0;          ///< bound on kappa of every lifted variable; the stronger of the two holds
     /// w of the conformal metric e^(2 w psi*) ds_FR^2, psi* = eta·mu - psi = KL(p(.|z) || q) in nats: above 0 the curve goes round
