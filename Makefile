@@ -41,7 +41,7 @@ $(BUILD)/build.ninja: $(VENV)/.packages
 build/.installed: $(BUILD)/build.ninja $(SOURCES)
 	@ninja -C $(BUILD) -j $(JOBS)
 	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . \
-	    -Cbuild-dir=$(BUILD) -Ccmake.define.SPACETIME_BUILD_TESTS=ON -Ccmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache
+	    --config-settings=build-dir=$(BUILD) --config-settings=cmake.define.SPACETIME_BUILD_TESTS=ON --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache
 	@touch $@
 
 build: build/.installed
