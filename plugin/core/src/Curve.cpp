@@ -68,21 +68,28 @@ Curve::Curve(Variables variables, VectorXd s, MatrixXd eta) : vars(std::move(var
 void Curve::evaluate(double s, VectorXd& eta, VectorXd* derivative) const {
     if (std::isnan(s))
         throw std::invalid_argument("Curve: s is NaN");
-    const bool outside = s < 0 || s > 1;
-    s = std::clamp(s, 0.0, 1.0);
-    const Eigen::Index n = nodesS.size();
-    const double* begin = nodesS.data();
-    const Eigen::Index i = std::clamp<Eigen::Index>(std::upper_bound(begin, begin + n, s) - begin - 1, 0, n - 2);
-    const double h = nodesS[i + 1] - nodesS[i], t = (s - nodesS[i]) / h;
-    const double h00 = (1 + 2 * t) * (1 - t) * (1 - t), h10 = t * (1 - t) * (1 - t), h01 = t * t * (3 - 2 * t), h11 = t * t * (t - 1);
-    eta = h00 * nodesEta.col(i) + h01 * nodesEta.col(i + 1) + h * (h10 * slopes.col(i) + h11 * slopes.col(i + 1));
-    if (derivative == nullptr)
-        return;
-    if (outside)
-        derivative->setZero(nodesEta.rows());
-    else
-        *derivative = (6 * t * (t - 1) / h) * (nodesEta.col(i) - nodesEta.col(i + 1)) + (1 - t) * (1 - 3 * t) * slopes.col(i) +
-                      t * (3 * t - 2) * slopes.col(i + 1);
+    eta.resize(nodesEta.rows());
+    if (derivative != nullptr)
+        derivative->resize(nodesEta.rows());
+    evaluateHermite(nodesS.data(), numPoints(), nodesEta.data(), slopes.data(), static_cast<int>(nodesEta.rows()), s, eta.data(),
+                    derivative == nullptr ? nullptr : derivative->data());
+}
+
+void evaluateHermite(const double* nodes, int numPoints, const double* values, const double* slopes, int numComponents, double s, double* value,
+                     double* derivative) {
+    const double clamped = std::min(nodes[numPoints - 1], std::max(nodes[0], s));
+    const long segment = std::upper_bound(nodes + 1, nodes + numPoints - 1, clamped) - nodes - 1;
+    const double h = nodes[segment + 1] - nodes[segment], t = (clamped - nodes[segment]) / h, t2 = t * t, t3 = t2 * t;
+    const double h01 = 3 * t2 - 2 * t3, h10 = t3 - 2 * t2 + t, h11 = t3 - t2;
+    const double d01 = 6 * (t - t2) / h, d10 = 3 * t2 - 4 * t + 1, d11 = 3 * t2 - 2 * t;
+    const double *y0 = values + segment * numComponents, *y1 = y0 + numComponents, *m0 = slopes + segment * numComponents, *m1 = m0 + numComponents;
+    for (int i = 0; i < numComponents; i++) {
+        const double rise = y1[i] - y0[i];
+        // The far node itself, so that the last node is met to the last bit.
+        value[i] = t == 1.0 ? y1[i] : y0[i] + h01 * rise + h * (h10 * m0[i] + h11 * m1[i]);
+        if (derivative != nullptr)
+            derivative[i] = s != clamped ? 0.0 : d01 * rise + d10 * m0[i] + d11 * m1[i];
+    }
 }
 
 Curve Curve::respaced(const PosteriorModel& model, int numPoints) const {

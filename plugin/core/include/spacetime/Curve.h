@@ -71,7 +71,12 @@ Eigen::MatrixXd straightLine(const Variables& v, const Eigen::VectorXd& a, const
 /// alpha at a log-SNR for the schedules vp, cosine, ve and flow (x = alpha c + sigma eps). A cosine schedule is VP in log-SNR.
 double scheduleAlpha(const std::string& schedule, double logSnr);
 
-/// PCHIP slopes (Fritsch-Carlson) of the rows of y over x: used by Curve, and by SpacetimeForce for its own copy of the nodes.
+/// PCHIP slopes (Fritsch-Carlson) of the rows of y over x.
 Eigen::MatrixXd monotoneSlopes(const Eigen::VectorXd& x, const Eigen::MatrixXd& y);
+
+/// Cubic Hermite interpolant at s, clamped to [s_0, s_{n-1}] (where clamped the derivative is 0). `values` and `slopes` hold the
+/// components of one node after the other. Curve and SpacetimeForce both evaluate their curves here. `derivative` may be null.
+void evaluateHermite(const double* nodes, int numPoints, const double* values, const double* slopes, int numComponents, double s, double* value,
+                     double* derivative);
 
 }  // namespace Spacetime
