@@ -22,6 +22,7 @@ import openmm
 
 import metadynamics as md
 import openmmspacetime as st
+from openmmspacetime.surface import wrap
 
 C5, C7AX = (-2.6, 2.75), (1.07, -0.74)  # near these: the minima of the surface are taken
 LOG_SNR = 4.0  # both ends: kappa = e^4 = 54.6 for either torsion
@@ -99,7 +100,7 @@ def walkersOf(samples: np.ndarray, logWeights: np.ndarray) -> list[tuple[np.ndar
 
 def waysRound(a: np.ndarray, b: np.ndarray, surface: st.FreeEnergySurface) -> list[tuple[float, tuple[int, int]]]:
     """The four straight lines from a to b round the torus: (highest F on the line, extra turns of each torsion), best first."""
-    short = (b - a + np.pi) % (2 * np.pi) - np.pi
+    short = wrap(b - a)
     lines = []
     for far in itertools.product((False, True), repeat=2):
         turns = tuple(int(-np.sign(d)) if f else 0 for d, f in zip(short, far))

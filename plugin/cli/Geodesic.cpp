@@ -16,7 +16,6 @@ namespace Spacetime {
 namespace {
 
 const double MolarGasConstant = 0.00831446261815324;  // kJ/mol/K
-const double MinNEff = 30;
 
 /// An end point in natural parameters. Clean coordinates are seen at `logSnr`; noisy ones are x itself, and kappa,phi0 pairs for lifted variables.
 VectorXd endPoint(const Variables& vars, const std::vector<double>& given, double logSnr, bool noisy, const std::string& schedule, const std::string& what) {
@@ -41,6 +40,12 @@ VectorXd endPoint(const Variables& vars, const std::vector<double>& given, doubl
             eta[o] = std::exp(logSnr) / scheduleAlpha(schedule, logSnr) * given[k++];
     }
     return eta;
+}
+
+/// File of the i-th best winding: NAME.json, NAME.w1.json, ...
+std::string windingFile(const std::string& out, size_t i) {
+    const size_t dot = out.rfind(".json");
+    return i == 0 ? out : (dot == std::string::npos ? out : out.substr(0, dot)) + ".w" + std::to_string(i) + ".json";
 }
 
 std::string windingText(const Variables& vars, const std::vector<int>& windings) {
@@ -75,6 +80,8 @@ int runGeodesic(const std::vector<std::string>& words) {
     const auto model = openModel(line, temperature);
     temperature = line.number("temperature", temperature);
     const Variables& vars = model->variables();
+    if (vars.numLifted() > 0)  // other windings may follow
+        checkOutput(windingFile(out, 1), line.overwrite());
 
     std::vector<double> logSnr = line.has("log-snr") ? line.numbers("log-snr") : std::vector<double>{4.0};
     if (logSnr.size() > 2)
@@ -121,11 +128,7 @@ int runGeodesic(const std::vector<std::string>& words) {
         GeodesicResult& r = results[i];
         r.curve.temperature = temperature;
         r.curve.schedule = schedule;
-        std::string file = out;
-        if (i > 0) {
-            const size_t dot = out.rfind(".json");
-            file = (dot == std::string::npos ? out : out.substr(0, dot)) + ".w" + std::to_string(i) + ".json";
-        }
+        const std::string file = windingFile(out, i);
         r.curve.save(file, line.overwrite());
         if (i == 0)
             good = r.converged && !(r.measure.minNEff < MinNEff);
@@ -174,20 +177,17 @@ int runMeasure(const std::vector<std::string>& words) {
     if (!model->variables().compatible(curve.variables()))
         throw std::invalid_argument("the model's variables (" + model->variables().toJson().dump() + ") are not those of the curve (" + curve.variables().toJson().dump() + ")");
     const CurveMeasure m = measure(*model, curve.eta());
-    double asymmetry = 0;
-    for (const auto& J : model->moments(curve.eta()).J)
-        asymmetry = std::max(asymmetry, (J - J.transpose()).norm() / std::max((J + J.transpose()).norm(), 1e-300));
     const int segments = curve.numPoints() - 1;
     if (line.json())
         std::cout << json{{"energy", m.energy}, {"length", m.length}, {"length_extrapolated", m.lengthExtrapolated}, {"speed_gap", m.speedGap},
                           {"max_free_energy_kT", m.beta_F.maxCoeff()}, {"max_tr_cov", m.trCov.maxCoeff()}, {"inconsistent_segments", m.negativeEdges}, {"segments", segments},
-                          {"max_asymmetry", asymmetry}, {"min_n_eff", std::isfinite(m.minNEff) ? json(m.minNEff) : json(nullptr)}}
+                          {"max_asymmetry", m.asymmetry}, {"min_n_eff", std::isfinite(m.minNEff) ? json(m.minNEff) : json(nullptr)}}
                          .dump()
                   << "\n";
     else {
         std::printf("length               %.5f (extrapolated %.5f)\nenergy               %.4f\nspeed gap            %.2e\n", m.length, m.lengthExtrapolated, m.energy, m.speedGap);
         std::printf("highest psi*         %.2f kT above the start\nlargest tr Cov       %.4f\n", m.beta_F.maxCoeff(), m.trCov.maxCoeff());
-        std::printf("inconsistent         %d of %d segments\nasymmetry of J       %.1e\n", m.negativeEdges, segments, asymmetry);
+        std::printf("inconsistent         %d of %d segments\nasymmetry of J       %.1e\n", m.negativeEdges, segments, m.asymmetry);
         if (std::isfinite(m.minNEff))
             std::printf("smallest N_eff       %.0f\n", m.minNEff);
     }

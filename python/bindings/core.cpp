@@ -85,12 +85,10 @@ Rows positions(const Variables& v, const MatrixXd& points, VectorXd (Variables::
 std::optional<VectorXd> optional(const VectorXd& v) { return v.size() ? std::optional<VectorXd>(v) : std::nullopt; }
 
 GeodesicOptions::Route routeFromName(const std::string& name) {
-    if (name == "shortest")
+    if (name == "shortest" || name == "all")  // every winding is returned in any case
         return GeodesicOptions::Route::Shortest;
     if (name == "lowest")
         return GeodesicOptions::Route::Lowest;
-    if (name == "all")
-        return GeodesicOptions::Route::All;
     throw std::invalid_argument("geodesic: expected route 'shortest', 'lowest' or 'all', got '" + name + "'");
 }
 
@@ -176,6 +174,7 @@ NB_MODULE(_core, m) {
         .def_ro("psi", &PyMoments::psi, "[N] log-partition, None for networks.")
         .def_ro("nEff", &PyMoments::nEff, "[N] effective number of samples, None where there are none.");
 
+    m.attr("MIN_N_EFF") = MinNEff;
     nb::class_<PosteriorModel>(m, "PosteriorModel", "A model of the denoising distributions p(c\\|z), indexed by the natural parameter eta.")
         .def_prop_ro("variables", &PosteriorModel::variables)
         .def_prop_ro("isExact", &PosteriorModel::isExact)

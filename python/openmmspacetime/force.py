@@ -2,16 +2,15 @@
 """The OpenMM Force that biases a System along a curve in spacetime."""
 from __future__ import annotations
 
-import json
 import operator
 import os
-from typing import Any, Iterable, Optional, Sequence, Tuple, Union
+from typing import Any, Iterable, Optional, Tuple
 
 import numpy as np
 import openmm
 from openmm import unit
 
-from . import openmm_wrapper
+from . import _core, openmm_wrapper
 
 __all__ = ["SpacetimeForce"]
 
@@ -91,7 +90,7 @@ class SpacetimeForce(openmm_wrapper.SpacetimeForce):
             raise ValueError("SpacetimeForce: expected either a curve, or both s and eta")
         if curve is not None:
             if isinstance(curve, (str, os.PathLike)):
-                curve = _CurveFile(curve)
+                curve = _core.Curve.load(os.fspath(curve))
             s, eta = curve.s, curve.eta
             if variables is None:
                 variables = getattr(curve, "variables", None)
@@ -303,28 +302,3 @@ def _nodes(s: Any, eta: Any) -> Tuple[np.ndarray, np.ndarray]:
     if s.ndim != 1 or eta.ndim != 2 or len(eta) != len(s):
         raise ValueError(f"SpacetimeForce: expected s of shape [N+1] and eta of shape [N+1, m], but got {list(s.shape)} and {list(eta.shape)}")
     return s, eta
-
-
-class _FileVariable:
-    def __init__(self, item: Any) -> None:
-        if isinstance(item, str):
-            item = {"name": item, "type": "number"}
-        self.name, self.kind = item["name"], item["type"]
-        self.atoms: Sequence[int] = item.get("atoms", [])
-        self.axis, self.period = item.get("axis", 0), item.get("period", 0.0)
-        self.shift, self.scale = item.get("shift", 0.0), item.get("scale", 1.0)
-
-
-class _CurveFile:
-    """What a force needs of a curve's JSON file."""
-
-    def __init__(self, path: Union[str, os.PathLike]) -> None:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        if not isinstance(content, dict) or content.get("format") != "spacetime-curve":
-            raise ValueError(f"SpacetimeForce: {os.fspath(path)} is not a curve: its format is not 'spacetime-curve'")
-        if content.get("version") != 1:
-            raise ValueError(f"SpacetimeForce: {os.fspath(path)} has version {content.get('version')}, but only version 1 is known here")
-        self.s, self.eta = content["s"], content["eta"]
-        self.temperature = content.get("temperature_K")
-        self.variables = [_FileVariable(item) for item in content["variables"]]

@@ -12,8 +12,6 @@ from openmm import unit
 
 from . import _core
 
-MIN_N_EFF = 30
-
 
 def _kelvin(temperature) -> float:
     if temperature is None:
@@ -113,9 +111,9 @@ def geodesics(
     best = results[0]
     if not best.converged:
         warnings.warn(f"the geodesic did not converge: relative Newton decrement {best.residual:.1e}, expected {tolerance:.1e}", stacklevel=2)
-    if best.measure.minNEff < MIN_N_EFF:
+    if best.measure.minNEff < _core.MIN_N_EFF:
         warnings.warn(
-            f"only {best.measure.minNEff:.0f} effective samples lie on parts of the curve, at least {MIN_N_EFF} are needed to trust it: "
+            f"only {best.measure.minNEff:.0f} effective samples lie on parts of the curve, at least {_core.MIN_N_EFF:.0f} are needed to trust it: "
             "sample there or give the model a bandwidth",
             stacklevel=2,
         )

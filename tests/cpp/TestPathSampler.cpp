@@ -9,6 +9,7 @@
 #include "openmm/State.h"
 #include "openmm/System.h"
 #include "openmm/VerletIntegrator.h"
+#include "ExpectError.h"
 #include <cmath>
 #include <functional>
 #include <gtest/gtest.h>
@@ -52,18 +53,6 @@ protected:
         vector<double> eta = force->evaluateEta(s);
         double a = STIFFNESS/KT_300-2*eta[0], b = eta[1];
         return 0.5*std::log(a)-b*b/(2*a);
-    }
-
-    static void expectError(const std::function<void()>& action, const vector<string>& parts) {
-        try {
-            action();
-        }
-        catch (const OpenMMException& e) {
-            for (const string& part : parts)
-                EXPECT_NE(string(e.what()).find(part), string::npos) << "\"" << e.what() << "\" does not say \"" << part << "\"";
-            return;
-        }
-        FAIL() << "no error, expected one that says \"" << parts[0] << "\"";
     }
 };
 

@@ -7,6 +7,7 @@
 #include "openmm/System.h"
 #include "openmm/VerletIntegrator.h"
 #include "openmmspacetime/SpacetimeForce.h"
+#include "ExpectError.h"
 #include <cmath>
 #include <functional>
 #include <gtest/gtest.h>
@@ -96,18 +97,6 @@ protected:
             double expected = (energy[1]-energy[0])/(2*h);
             EXPECT_NEAR(expected, state.getEnergyParameterDerivatives().at(name), 1e-7*(1+std::fabs(expected))) << name;
         }
-    }
-
-    static void expectError(const std::function<void()>& action, const vector<string>& parts) {
-        try {
-            action();
-        }
-        catch (const OpenMMException& e) {
-            for (const string& part : parts)
-                EXPECT_NE(string(e.what()).find(part), string::npos) << "\"" << e.what() << "\" does not say \"" << part << "\"";
-            return;
-        }
-        FAIL() << "no error, expected one that says \"" << parts[0] << "\"";
     }
 };
 

@@ -105,22 +105,11 @@ Curve Curve::respaced(const PosteriorModel& model, int numPoints) const {
             curve.evaluate(static_cast<double>(i) / fine, eta);
             sampled.col(i) = eta;
         }
-        const MatrixXd mu = model.moments(sampled, PosteriorModel::Order::Mean).mu;
-        VectorXd cumulative = VectorXd::Zero(fine + 1);
-        for (int i = 0; i < fine; i++)
-            cumulative[i + 1] = cumulative[i] + std::sqrt(std::max(0.0, (sampled.col(i + 1) - sampled.col(i)).dot(mu.col(i + 1) - mu.col(i))));
-        const double total = cumulative[fine];
-        if (!(total > 0))
-            throw std::invalid_argument("Curve: a curve of length 0 cannot be respaced");
+        const VectorXd at = equalSpacing(model, sampled, numPoints);
         MatrixXd nodes(nodesEta.rows(), numPoints);
         VectorXd s(numPoints);
-        for (int k = 0, i = 0; k < numPoints; k++) {
-            const double target = total * k / (numPoints - 1);
-            while (i < fine - 1 && cumulative[i + 1] < target)
-                i++;
-            const double step = cumulative[i + 1] - cumulative[i];
-            const double at = (i + (step > 0 ? std::clamp((target - cumulative[i]) / step, 0.0, 1.0) : 0.0)) / fine;
-            curve.evaluate(k == numPoints - 1 ? 1.0 : at, eta);
+        for (int k = 0; k < numPoints; k++) {
+            curve.evaluate(at[k] / fine, eta);
             nodes.col(k) = eta;
             s[k] = static_cast<double>(k) / (numPoints - 1);
         }
@@ -135,6 +124,27 @@ Curve Curve::respaced(const PosteriorModel& model, int numPoints) const {
     curve.lengthExtrapolated = m.lengthExtrapolated;
     curve.speedGap = m.speedGap;
     return curve;
+}
+
+VectorXd equalSpacing(const PosteriorModel& model, const MatrixXd& eta, int numPoints) {
+    const Eigen::Index last = eta.cols() - 1;
+    const MatrixXd mu = model.moments(eta, PosteriorModel::Order::Mean).mu;
+    VectorXd cumulative = VectorXd::Zero(last + 1);
+    for (Eigen::Index i = 0; i < last; i++)
+        cumulative[i + 1] = cumulative[i] + std::sqrt(std::max(0.0, (eta.col(i + 1) - eta.col(i)).dot(mu.col(i + 1) - mu.col(i))));
+    const double total = cumulative[last];
+    if (!(total > 0))
+        throw std::invalid_argument("Curve: a curve of length 0 cannot be respaced");
+    VectorXd at(numPoints);
+    for (Eigen::Index k = 0, i = 0; k < numPoints; k++) {
+        const double target = total * k / (numPoints - 1);
+        while (i < last - 1 && cumulative[i + 1] < target)
+            i++;
+        const double step = cumulative[i + 1] - cumulative[i];
+        at[k] = i + (step > 0 ? std::clamp((target - cumulative[i]) / step, 0.0, 1.0) : 0.0);
+    }
+    at[numPoints - 1] = static_cast<double>(last);
+    return at;
 }
 
 CurveMeasure measure(const PosteriorModel& model, const MatrixXd& eta) {
@@ -179,8 +189,10 @@ CurveMeasure measure(const PosteriorModel& model, const MatrixXd& eta) {
     out.beta_F.array() -= out.beta_F[0];
     out.trCov.resize(N + 1);
     const int first = vars.hasQuadratic() ? 1 : 0;
-    for (Eigen::Index i = 0; i <= N; i++)
+    for (Eigen::Index i = 0; i <= N; i++) {
+        out.asymmetry = std::max(out.asymmetry, (m.J[i] - m.J[i].transpose()).norm() / std::max((m.J[i] + m.J[i].transpose()).norm(), 1e-300));
         out.trCov[i] = m.J[i].diagonal().tail(vars.numStatistics() - first).sum();
+    }
     return out;
 }
 
@@ -239,7 +251,7 @@ json Curve::toJson() const {
 Curve Curve::fromJson(const json& j) {
     try {
         if (!j.is_object() || j.value("format", "") != "spacetime-curve")
-            throw std::invalid_argument("Curve: expected \"format\": \"spacetime-curve\"");
+            throw std::invalid_argument("Curve: not a curve file: expected \"format\": \"spacetime-curve\"");
         const int version = j.at("version").get<int>();
         if (version != 1)
             throw std::invalid_argument("Curve: the file has version " + std::to_string(version) + ", this program reads version 1: upgrade openmm-spacetime");

@@ -17,8 +17,6 @@ namespace {
 const double TwoPi = 2 * M_PI;
 const int MaxSmoothedVariables = 3;
 const Eigen::Index TileSize = 64;
-/// Below this effective sample size moments are noise: an end point there is outside the model's range.
-const double MinNEff = 30;
 
 /// Weighted sums of the samples that fall into one bin.
 struct Bin {

@@ -309,17 +309,11 @@ MatrixXd respace(const PosteriorModel& model, const Chart& chart, const MatrixXd
         const Eigen::Index i = std::min(k / pieces, N - 1);
         fine.col(k) = zeta.col(i) + (static_cast<double>(k) / pieces - i) * (zeta.col(i + 1) - zeta.col(i));
     }
-    const MatrixXd eta = chart.toEta(fine), mu = model.moments(eta, Order::Mean).mu;
-    VectorXd cumulative = VectorXd::Zero(pieces * N + 1);
-    for (Eigen::Index k = 0; k < pieces * N; k++)
-        cumulative[k + 1] = cumulative[k] + std::sqrt(std::max(0.0, (eta.col(k + 1) - eta.col(k)).dot(mu.col(k + 1) - mu.col(k))));
+    const VectorXd at = equalSpacing(model, chart.toEta(fine), static_cast<int>(N) + 1);
     MatrixXd result = zeta;
-    for (Eigen::Index i = 1, k = 0; i < N; i++) {
-        const double target = cumulative[pieces * N] * i / N;
-        while (k < pieces * N - 1 && cumulative[k + 1] < target)
-            k++;
-        const double step = cumulative[k + 1] - cumulative[k];
-        result.col(i) = fine.col(k) + (step > 0 ? std::clamp((target - cumulative[k]) / step, 0.0, 1.0) : 0.0) * (fine.col(k + 1) - fine.col(k));
+    for (Eigen::Index i = 1; i < N; i++) {
+        const Eigen::Index k = std::min(static_cast<Eigen::Index>(at[i]), pieces * N - 1);
+        result.col(i) = fine.col(k) + (at[i] - k) * (fine.col(k + 1) - fine.col(k));
     }
     return result;
 }
@@ -436,7 +430,7 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
             return e.weights.cwiseProduct(e.squares).cwiseMax(0.0).cwiseSqrt().sum();
         };
         r.conformalLength = conformalLength(zeta);
-        if (options.barrierWeight > 0) {
+        if (options.barrierWeight > 0 && r.conformalLength > 0) {
             zeta = respace(model, chart, zeta);
             // Where an edge leapt a barrier all the same, the respaced curve shows it.
             const double respaced = conformalLength(zeta);

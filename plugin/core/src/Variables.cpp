@@ -144,25 +144,18 @@ VectorXd Variables::naturalParameter(const Eigen::Ref<const VectorXd>& raw, doub
     return eta;
 }
 
-VectorXd Variables::center(const Eigen::Ref<const VectorXd>& eta) const {
+VectorXd Variables::position(const Eigen::Ref<const VectorXd>& values, double divisor) const {
     VectorXd raw(size());
     for (int i = 0; i < size(); i++) {
         const Variable& v = list[i];
         const int o = offsets[i];
-        raw[i] = v.lifted() ? std::atan2(eta[o + 1], eta[o]) * v.period / TwoPi : v.shift + v.scale * eta[o] / (-2 * eta[0]);
+        raw[i] = v.lifted() ? std::atan2(values[o + 1], values[o]) * v.period / TwoPi : v.shift + v.scale * values[o] / divisor;
     }
     return raw;
 }
 
-VectorXd Variables::meanPosition(const Eigen::Ref<const VectorXd>& mu) const {
-    VectorXd raw(size());
-    for (int i = 0; i < size(); i++) {
-        const Variable& v = list[i];
-        const int o = offsets[i];
-        raw[i] = v.lifted() ? std::atan2(mu[o + 1], mu[o]) * v.period / TwoPi : v.shift + v.scale * mu[o];
-    }
-    return raw;
-}
+VectorXd Variables::center(const Eigen::Ref<const VectorXd>& eta) const { return position(eta, -2 * eta[0]); }
+VectorXd Variables::meanPosition(const Eigen::Ref<const VectorXd>& mu) const { return position(mu, 1.0); }
 
 Variables Variables::euclidean() const {
     std::vector<Variable> copy = list;

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Safetensors.h"
+#include "spacetime/Files.h"
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <tuple>
-#include <unistd.h>
 
 using nlohmann::json;
 using std::string;
@@ -155,33 +154,23 @@ void Safetensors::write(const string& path) const {
     string text = header.dump();
     text.resize((text.size() + 7) / 8 * 8, ' ');  // keeps the tensors aligned for readers that map the file
 
-    const string temporary = path + ".tmp" + std::to_string(::getpid());
-    try {
-        std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-        const std::uint64_t headerSize = text.size();
-        out.write(reinterpret_cast<const char*>(&headerSize), 8);
-        out.write(text.data(), static_cast<std::streamsize>(text.size()));
-        for (const auto& item : tensors) {
-            const Tensor& t = item.second;
-            if (t.type == Tensor::Type::Float64)
-                out.write(reinterpret_cast<const char*>(t.values.data()), static_cast<std::streamsize>(8 * t.values.size()));
-            else {
-                const std::vector<float> single(t.values.begin(), t.values.end());
-                out.write(reinterpret_cast<const char*>(single.data()), static_cast<std::streamsize>(4 * single.size()));
-            }
+    const std::uint64_t headerSize = text.size();
+    string bytes(reinterpret_cast<const char*>(&headerSize), 8);
+    bytes += text;
+    for (const auto& item : tensors) {
+        const Tensor& t = item.second;
+        if (t.type == Tensor::Type::Float64)
+            bytes.append(reinterpret_cast<const char*>(t.values.data()), 8 * t.values.size());
+        else {
+            const std::vector<float> single(t.values.begin(), t.values.end());
+            bytes.append(reinterpret_cast<const char*>(single.data()), 4 * single.size());
         }
-        out.close();
-        if (!out)
-            fail(path, "could not be written: is the folder there, writable, and the disk not full?");
-        std::filesystem::rename(temporary, path);
     }
-    catch (const std::filesystem::filesystem_error& e) {
-        std::remove(temporary.c_str());
-        fail(path, string("could not be put in place: ") + e.what());
+    try {
+        writeFile(path, bytes, true);
     }
-    catch (...) {
-        std::remove(temporary.c_str());
-        throw;
+    catch (const std::runtime_error& e) {
+        fail(path, e.what());
     }
 }
 

@@ -13,6 +13,7 @@ struct CurveMeasure {
     double speedGap = 0;     ///< 2 energy/length^2 - 1
     double lengthExtrapolated = 0;  ///< (4 L_N - L_{N/2})/3; equals length where N is odd
     int negativeEdges = 0;   ///< segments with D eta · D mu < 0: the model is inconsistent there
+    double asymmetry = 0;    ///< largest |J - J^T|/|J + J^T| of a node
     double minNEff = std::numeric_limits<double>::quiet_NaN();
     Eigen::VectorXd d;       ///< [N] segment lengths (0 on negative edges)
     Eigen::MatrixXd mu;      ///< [m x N+1]
@@ -62,6 +63,10 @@ private:
 };
 
 CurveMeasure measure(const PosteriorModel& model, const Eigen::MatrixXd& eta);
+
+/// Where along the columns of `eta` [m x K] (as fractional column indices) numPoints points of equal Fisher-Rao spacing lie.
+/// Throws std::invalid_argument for a curve of length 0.
+Eigen::VectorXd equalSpacing(const PosteriorModel& model, const Eigen::MatrixXd& eta, int numPoints);
 
 /// Nodes along the straight line in raw coordinates from a to b at constant log-SNR (the null baseline), [m x numPoints].
 /// `windings` [n] adds whole turns to the difference b - a of each lifted variable after it was wrapped to the short way round.

@@ -10,6 +10,9 @@
 
 namespace Spacetime {
 
+/// Below this effective sample size moments are noise: an end point there is outside the range, a curve through it is not to be trusted.
+inline constexpr double MinNEff = 30;
+
 /// Moments of p(c|eta) ∝ q(c) exp(eta·T(c)) at n points. Members that were not asked for are empty.
 struct Moments {
     Eigen::MatrixXd mu;                  ///< [m x n] expectation parameters E[T]

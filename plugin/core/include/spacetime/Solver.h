@@ -15,7 +15,7 @@ struct GeodesicOptions {
     /// w of the conformal metric e^(2 w psi*) ds_FR^2, psi* = eta·mu - psi = KL(p(.|z) || q) in nats: above 0 the curve goes round
     /// free-energy barriers that Fisher-Rao length does not see. Its nodes are then respaced to equal Fisher-Rao length.
     double barrierWeight = 0;
-    enum class Route { Shortest, Lowest, All } route = Route::Shortest;
+    enum class Route { Shortest, Lowest } route = Route::Shortest;
     std::function<bool(double fraction)> progress;  ///< fraction done, or -1 where unknown; return false to stop: the best curve so far is returned
 };
 

@@ -86,6 +86,9 @@ public:
     static Variables parse(const std::string& text);
 
 private:
+    /// Raw position of a vector laid out like T, whose unlifted entries are `divisor` times d.
+    Eigen::VectorXd position(const Eigen::Ref<const Eigen::VectorXd>& values, double divisor) const;
+
     std::vector<Variable> list;
     std::vector<int> offsets;
     int lifted = 0;

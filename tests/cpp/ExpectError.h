@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "openmm/OpenMMException.h"
+#include <functional>
+#include <gtest/gtest.h>
+#include <string>
+#include <vector>
+
+/// The action must throw an OpenMMException whose message holds every one of the parts.
+inline void expectError(const std::function<void()>& action, const std::vector<std::string>& parts) {
+    try {
+        action();
+    }
+    catch (const OpenMM::OpenMMException& e) {
+        for (const std::string& part : parts)
+            EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << "\"" << e.what() << "\" does not say \"" << part << "\"";
+        return;
+    }
+    FAIL() << "no error, expected one that says \"" << parts[0] << "\"";
+}
