@@ -189,6 +189,16 @@ def main() -> int:
         means[row] = np.asarray(variables.meanPosition(moments.mu))
         progress.say(f"{row:32s} length {figures.length:5.2f}  energy {figures.energy:6.1f}  speed gap {figures.speedGap:7.1e}  "
                      f"highest F of the mean {surface.highestAlong(means[row]):4.1f} kJ/mol  N_eff >= {moments.nEff.min():.0f}")
+    # The string method's path knows the surface; the curves were found without it.
+    lowest = st.minimumFreeEnergyPath(surface, a, b)
+    smooth = st.FreeEnergySurface.fromSamples(samples, logWeights, temperature=md.TEMPERATURE, bandwidth=0.15)
+    first = curves[ROWS[0]]
+    progress.say(f"minimum free-energy path (string method): highest F {lowest.saddle[1]:.1f} kJ/mol at ({lowest.saddle[0][0]:.2f}, {lowest.saddle[0][1]:.2f}); "
+                 f"the exact posterior's geodesic {st.highestFreeEnergy(first, exact, surface)[0]:.1f}")
+    progress.say("softest direction of the tilted wells along the curves (10 rad^-2 and more is stiff, below 0 the molecule hops): " + ", ".join(
+        f"{st.stiffness(curve, exact, smooth, md.TEMPERATURE).min():.0f}" for curve in curves.values()))
+    progress.say("constraints on the first curve: " + "; ".join(
+        f"{c['name']} {c['extreme']:.3g} ({'at most' if 'at_most' in c else 'at least'} {c.get('at_most', c.get('at_least')):g})" for c in first.solution["constraints"]))
     error = st.compare(network, exact, curves[ROWS[0]].eta)
     progress.say(f"network along the first curve: mean wrong by {error.medianError:.2f} posterior standard deviations (median), "
                  f"{error.error90:.2f} (90th percentile)")

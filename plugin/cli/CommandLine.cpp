@@ -95,6 +95,40 @@ std::vector<double> CommandLine::numbers(const std::string& name) const {
     return result;
 }
 
+std::vector<std::string> CommandLine::all(const std::string& name) const {
+    return has(name) ? values[name].as<std::vector<std::string>>() : std::vector<std::string>();
+}
+
+po::options_description constraintOptions() {
+    po::options_description o("Bounds and constraints");
+    o.add_options()("min-log-snr", po::value<std::string>(), "bound on log-SNR, and on log kappa")("min-kappa", po::value<std::string>(), "bound on kappa of every torsion")(
+        "max-variance", po::value<std::string>(), "bound on tr Cov of the lifted, scaled variables: keeps the posterior in one piece")(
+        "avoid", po::value<std::vector<std::string>>(), "\"a,b;log_snr;nats\": stay at KL >= nats from the point a,b seen at log_snr; may be given several times")(
+        "max-free-energy", po::value<std::string>(), "kJ/mol; bound on kT psi* above the start (needs a temperature)");
+    return o;
+}
+
+void readConstraints(const CommandLine& line, const Variables& vars, double temperature, GeodesicOptions& options) {
+    options.minLogSnr = line.number("min-log-snr", options.minLogSnr);
+    options.minKappa = line.number("min-kappa", options.minKappa);
+    options.maxVariance = line.number("max-variance", options.maxVariance);
+    for (const std::string& region : line.all("avoid")) {
+        const auto parts = split(region, ';');
+        if (parts.size() != 3)
+            throw std::invalid_argument("--avoid: expected \"a,b;log_snr;nats\", got '" + region + "'");
+        const auto center = parseNumbers(parts[0], "--avoid");
+        if (static_cast<int>(center.size()) != vars.size())
+            throw std::invalid_argument("--avoid: expected a centre of " + std::to_string(vars.size()) + " numbers, got '" + parts[0] + "'");
+        options.avoid.push_back(
+            {vars.naturalParameter(Eigen::VectorXd::Map(center.data(), center.size()), parseNumber(parts[1], "--avoid, log-SNR")), parseNumber(parts[2], "--avoid, nats")});
+    }
+    if (line.has("max-free-energy")) {
+        if (!(temperature > 0))
+            throw std::invalid_argument("--max-free-energy is an energy: give --temperature as well");
+        options.maxFreeEnergy = line.number("max-free-energy", 0) / (MolarGasConstant * temperature);
+    }
+}
+
 po::options_description modelOptions() {
     po::options_description o("Model (one of --model, --samples, --mixture)");
     o.add_options()("model", po::value<std::string>(), "trained network, FILE.safetensors")(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "spacetime/Models.h"
+#include "spacetime/Solver.h"
 #include <boost/program_options.hpp>
 #include <csignal>
 #include <functional>
@@ -34,6 +35,8 @@ public:
     int integer(const std::string& name, int otherwise, int least) const;
     /// "a,b" as numbers.
     std::vector<double> numbers(const std::string& name) const;
+    /// Every value of an option that may be given several times.
+    std::vector<std::string> all(const std::string& name) const;
 
 private:
     boost::program_options::variables_map values;
@@ -46,6 +49,14 @@ boost::program_options::options_description modelOptions();
 std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& temperature);
 /// Samples with the variables of the file or of --variables.
 std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::string& path);
+
+/// Bounds and constraints on every point of a curve: --min-log-snr, --min-kappa, --max-variance, --avoid, --max-free-energy.
+boost::program_options::options_description constraintOptions();
+/// Reads them into `options`; `temperature` (K, 0 when unknown) turns --max-free-energy into kT.
+void readConstraints(const CommandLine& line, const Variables& vars, double temperature, GeodesicOptions& options);
+
+/// Molar gas constant in kJ/mol/K.
+inline constexpr double MolarGasConstant = 0.00831446261815324;
 
 /// Ctrl-C sets a flag that long work polls: what was done is kept.
 class InterruptGuard {

@@ -9,6 +9,7 @@ namespace Spacetime {
 /// Each takes the words after the command's name and returns the exit code; bad input is thrown.
 int runTrain(const std::vector<std::string>& words);
 int runGeodesic(const std::vector<std::string>& words);
+int runDistance(const std::vector<std::string>& words);
 int runMeasure(const std::vector<std::string>& words);
 int runInfo(const std::vector<std::string>& words);
 

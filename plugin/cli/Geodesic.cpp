@@ -15,8 +15,6 @@ namespace Spacetime {
 
 namespace {
 
-const double MolarGasConstant = 0.00831446261815324;  // kJ/mol/K
-
 /// An end point in natural parameters. Clean coordinates are seen at `logSnr`; noisy ones are x itself, and kappa,phi0 pairs for lifted variables.
 VectorXd endPoint(const Variables& vars, const std::vector<double>& given, double logSnr, bool noisy, const std::string& schedule, const std::string& what) {
     const int expected = noisy ? vars.size() + vars.numLifted() : vars.size();
@@ -62,15 +60,17 @@ int runGeodesic(const std::vector<std::string>& words) {
     po::options_description options("Geodesic");
     options.add_options()("from", po::value<std::string>(), "start, clean coordinates a,b,... (rad, nm)")("to", po::value<std::string>(), "end")(
         "out", po::value<std::string>(), "curve file to write, curve.json")("log-snr", po::value<std::string>(), "log-SNR of the ends (4), or one for each: a,b; kappa = e^L for torsions")(
-        "points", po::value<std::string>(), "nodes of the curve (129)")("min-log-snr", po::value<std::string>(), "bound on log-SNR, and on log kappa")(
-        "min-kappa", po::value<std::string>(), "bound on kappa of every torsion")(
-        "barrier-weight", po::value<std::string>(), "W of the metric exp(2 W psi*) ds_FR^2: above 0 the curve goes round free-energy barriers")("route", po::value<std::string>(),
+        "points", po::value<std::string>(), "nodes of the curve (129)")(
+        "barrier-weight", po::value<std::string>(), "W of the metric exp(2 W psi*) ds_FR^2: above 0 the curve goes round free-energy barriers")(
+        "penalty", po::value<std::string>(), "L,WEIGHT: adds WEIGHT times the mean of softplus_10(L - log-SNR) to the energy")("route", po::value<std::string>(),
                                                                                  "shortest, lowest (the winding whose highest free energy is lowest) or all: which curve comes first")(
-        "preset", po::value<std::string>(), "transition: --min-log-snr 4 --barrier-weight 0.05 --route lowest, a low-variance curve for driving molecules")(
+        "preset", po::value<std::string>(), "transition: --max-variance 0.05 --min-kappa 25 --barrier-weight 0.05, a low-variance curve for driving molecules")(
+        "starts", po::value<std::string>(), "starts of every winding (1, or 5 where a region is in the way)")("start", po::value<std::string>(), "curve file to start from")(
+        "threads", po::value<std::string>(), "windings solved at the same time (all cores)")(
         "noisy", "the points given are noisy: x itself, and kappa,phi0 pairs for torsions")("schedule", po::value<std::string>(), "vp (default), ve, cosine or flow")(
         "tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-6)")("temperature", po::value<std::string>(), "K; turns kT into kJ/mol")(
-        "seed", po::value<std::string>(), "accepted for reproducible scripts; the solver draws no random numbers");
-    options.add(modelOptions());
+        "seed", po::value<std::string>(), "of the directions of further starts (1)");
+    options.add(constraintOptions()).add(modelOptions());
     const CommandLine line("geodesic MODEL --from a,b --to a,b --out curve.json [options]", options, "", words);
     if (line.helped())
         return 0;
@@ -94,13 +94,28 @@ int runGeodesic(const std::vector<std::string>& words) {
     if (line.has("preset")) {
         if (line.text("preset") != "transition")
             throw std::invalid_argument("--preset: expected transition, got '" + line.text("preset") + "'");
-        o.minLogSnr = 4;
-        o.route = GeodesicOptions::Route::Lowest;
+        o.maxVariance = 0.05;
+        o.minKappa = 25;
         o.barrierWeight = 0.05;
     }
-    o.minLogSnr = line.number("min-log-snr", o.minLogSnr);
-    o.minKappa = line.number("min-kappa", 0);
+    readConstraints(line, vars, temperature, o);
     o.barrierWeight = line.number("barrier-weight", o.barrierWeight);
+    if (line.has("penalty")) {
+        const auto penalty = line.numbers("penalty");
+        if (penalty.size() != 2)
+            throw std::invalid_argument("--penalty: expected L,WEIGHT, got '" + line.text("penalty") + "'");
+        o.penaltyLogSnr = penalty[0];
+        o.penaltyWeight = penalty[1];
+    }
+    o.numStarts = line.has("starts") ? line.integer("starts", 1, 1) : 0;
+    o.seed = line.integer("seed", 1, 0);
+    o.threads = line.integer("threads", 0, 0);
+    if (line.has("start")) {
+        const Curve start = Curve::load(line.text("start"));
+        if (!start.variables().compatible(vars))
+            throw std::invalid_argument("--start: the curve's variables (" + start.variables().toJson().dump() + ") are not those of the model");
+        o.start = start.eta();
+    }
     if (line.has("route")) {
         const std::string route = line.text("route");
         if (route != "shortest" && route != "lowest" && route != "all")
@@ -132,11 +147,11 @@ int runGeodesic(const std::vector<std::string>& words) {
         r.curve.save(file, line.overwrite());
         if (i == 0)
             good = r.converged && !(r.measure.minNEff < MinNEff);
-        list.push_back({{"file", file}, {"energy", r.measure.energy}, {"length", r.measure.length}, {"length_extrapolated", r.measure.lengthExtrapolated},
-                        {"speed_gap", r.measure.speedGap}, {"residual", std::isfinite(r.residual) ? json(r.residual) : json(nullptr)}, {"converged", r.converged},
-                        {"iterations", r.iterations}, {"evaluations", r.evaluations}, {"seconds", r.seconds}, {"windings", r.windings}, {"conformal_length", r.conformalLength}, {"max_free_energy_kT", r.maxFreeEnergy},
-                        {"max_free_energy_kJ_mol", kT > 0 ? json(kT * r.maxFreeEnergy) : json(nullptr)}, {"inconsistent_segments", r.measure.negativeEdges},
-                        {"min_n_eff", std::isfinite(r.measure.minNEff) ? json(r.measure.minNEff) : json(nullptr)}});
+        json entry = json::parse(r.curve.solution);
+        entry.update({{"file", file}, {"energy", r.measure.energy}, {"length", r.measure.length}, {"length_extrapolated", r.measure.lengthExtrapolated},
+                      {"speed_gap", r.measure.speedGap}, {"residual", entry["newton_decrement"]}, {"seconds", r.seconds},
+                      {"max_free_energy_kJ_mol", kT > 0 ? json(kT * r.maxFreeEnergy) : json(nullptr)}});
+        list.push_back(entry);
     }
     const GeodesicResult& best = results[0];
     if (line.json()) {
@@ -151,51 +166,20 @@ int runGeodesic(const std::vector<std::string>& words) {
             std::printf("%-28s %10.4f %10.3f %10.1e %8.2f %9.1e %11ld%s\n", windingText(vars, r.windings).c_str(), r.measure.lengthExtrapolated, r.measure.energy,
                         r.measure.speedGap, r.maxFreeEnergy * (kT > 0 ? kT : 1), r.residual, r.evaluations, r.converged ? "" : "  not converged");
         std::printf("F: highest information cost psi* = KL(p(.|z) || q) on the curve above its start, an estimate of the free energy of the mean.\n");
-        std::printf("%s: %d points, %.3f s%s\n", out.c_str(), o.numPoints, best.seconds,
-                    results.size() > 1 ? "; the other windings are in NAME.w1.json, ..." : "");
+        for (const ConstraintValue& c : best.constraints)
+            std::printf("%-28s %s %g: %.5g at s = %.3f%s\n", c.name.c_str(), c.isUpper ? "<=" : ">=", c.bound, c.extreme, c.s,
+                        c.violation > 0 ? (", beyond its bound by " + text(100 * c.violation) + " %").c_str() : "");
+        std::printf("%s: %d points, %.3f s%s\n", out.c_str(), o.numPoints, best.seconds, results.size() > 1 ? "; the other solutions are in NAME.w1.json, ..." : "");
         if (best.measure.negativeEdges > 0)
             std::printf("warning: the model is inconsistent on %d of %d segments\n", best.measure.negativeEdges, o.numPoints - 1);
     }
     if (!best.converged)
-        std::fprintf(stderr, "spacetime geodesic: not converged (relative Newton decrement %.1e); the curve was written\n", best.residual);
+        std::fprintf(stderr, "spacetime geodesic: not converged (relative Newton decrement %.1e; length %.4f, with twice the segments %.4f); the curve was written\n",
+                     best.residual, best.measure.length, best.lengthDoubled);
     if (best.measure.minNEff < MinNEff)
         std::fprintf(stderr, "spacetime geodesic: only %.0f effective samples lie on parts of the curve, at least 30 are needed to trust it; sample there or give --bandwidth\n",
                      best.measure.minNEff);
     return good ? 0 : 1;
-}
-
-int runMeasure(const std::vector<std::string>& words) {
-    po::options_description options("Measure");
-    options.add_options()("curve", po::value<std::string>(), "curve file");
-    options.add(modelOptions());
-    const CommandLine line("measure MODEL --curve curve.json [options]", options, "", words);
-    if (line.helped())
-        return 0;
-    const Curve curve = Curve::load(line.require("curve"));
-    double temperature;
-    const auto model = openModel(line, temperature);
-    if (!model->variables().compatible(curve.variables()))
-        throw std::invalid_argument("the model's variables (" + model->variables().toJson().dump() + ") are not those of the curve (" + curve.variables().toJson().dump() + ")");
-    const CurveMeasure m = measure(*model, curve.eta());
-    const int segments = curve.numPoints() - 1;
-    if (line.json())
-        std::cout << json{{"energy", m.energy}, {"length", m.length}, {"length_extrapolated", m.lengthExtrapolated}, {"speed_gap", m.speedGap},
-                          {"max_free_energy_kT", m.beta_F.maxCoeff()}, {"max_tr_cov", m.trCov.maxCoeff()}, {"inconsistent_segments", m.negativeEdges}, {"segments", segments},
-                          {"max_asymmetry", m.asymmetry}, {"min_n_eff", std::isfinite(m.minNEff) ? json(m.minNEff) : json(nullptr)}}
-                         .dump()
-                  << "\n";
-    else {
-        std::printf("length               %.5f (extrapolated %.5f)\nenergy               %.4f\nspeed gap            %.2e\n", m.length, m.lengthExtrapolated, m.energy, m.speedGap);
-        std::printf("highest psi*         %.2f kT above the start\nlargest tr Cov       %.4f\n", m.beta_F.maxCoeff(), m.trCov.maxCoeff());
-        std::printf("inconsistent         %d of %d segments\nasymmetry of J       %.1e\n", m.negativeEdges, segments, m.asymmetry);
-        if (std::isfinite(m.minNEff))
-            std::printf("smallest N_eff       %.0f\n", m.minNEff);
-    }
-    if (m.minNEff < MinNEff) {
-        std::fprintf(stderr, "spacetime measure: only %.0f effective samples lie on parts of the curve, at least 30 are needed to trust it\n", m.minNEff);
-        return 1;
-    }
-    return 0;
 }
 
 }  // namespace Spacetime

@@ -14,6 +14,7 @@ struct Command {
 
 const Command commands[] = {{"train", Spacetime::runTrain, "train a denoising network on weighted samples"},
                             {"geodesic", Spacetime::runGeodesic, "shortest curve between two states in a model's spacetime"},
+                            {"distance", Spacetime::runDistance, "Fisher-Rao distances between pairs of states"},
                             {"measure", Spacetime::runMeasure, "length, energy and consistency of a curve under a model"},
                             {"info", Spacetime::runInfo, "what a model, curve or samples file holds"}};
 
@@ -45,7 +46,7 @@ int main(int argc, char** argv) {
         for (const Command& c : commands)
             if (words[0] == c.name)
                 return c.run({words.begin() + 1, words.end()});
-        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, measure or info\n";
+        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, distance, measure or info\n";
         return 2;
     }
     catch (const std::exception& e) {

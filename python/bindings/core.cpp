@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
+#include "arrays.h"
 #include "spacetime/Curve.h"
 #include "spacetime/Files.h"
 #include "spacetime/Models.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
-#include "spacetime/Solver.h"
 #include "spacetime/Training.h"
 #include <nanobind/eigen/dense.h>
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -22,56 +21,17 @@ using namespace nb::literals;
 using namespace Spacetime;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+void bindGeodesics(nb::module_& m);  // geodesics.cpp
+void bindGeometry(nb::module_& m);   // geometry.cpp
 
 namespace {
-
-/// Whatever numpy can read as floats: lists and tuples as well as arrays of any dtype and order.
-nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu> floats(nb::handle x, size_t dimensions, const char* what) {
-    nb::object array;
-    try {
-        array = nb::module_::import_("numpy").attr("ascontiguousarray")(x, "dtype"_a = "float64");
-    }
-    catch (nb::python_error& e) {
-        throw std::invalid_argument(std::string(what) + ": expected numbers: " + nb::str(e.value()).c_str());
-    }
-    auto result = nb::cast<nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu>>(array);
-    if (result.ndim() != dimensions)
-        throw std::invalid_argument(std::string(what) + ": expected an array of " + std::to_string(dimensions) + (dimensions == 1 ? " dimension" : " dimensions") + ", got " +
-                                    std::to_string(result.ndim()));
-    return result;
-}
-
-VectorXd vectorOf(nb::handle x, const char* what) {
-    const auto a = floats(x, 1, what);
-    return Eigen::Map<const VectorXd>(a.data(), a.shape(0));
-}
-
-/// numpy's rows are the core's columns: the same memory, read the other way.
-MatrixXd columnsOf(nb::handle x, const char* what) {
-    const auto a = floats(x, 2, what);
-    return Eigen::Map<const MatrixXd>(a.data(), a.shape(1), a.shape(0));
-}
-
-VectorXd weightsOf(nb::handle x) { return x.is_none() ? VectorXd() : vectorOf(x, "logWeights"); }
-Rows rowsOf(const MatrixXd& m) { return m.transpose(); }
 
 struct PyMoments {
     Rows mu;
     std::vector<MatrixXd> J;
     std::optional<VectorXd> psi, nEff;
 };
-
-nb::object stack(const std::vector<MatrixXd>& matrices) {
-    if (matrices.empty())
-        return nb::none();
-    const size_t n = matrices.size(), m = matrices[0].rows();
-    double* data = new double[n * m * m];
-    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<double*>(p); });
-    for (size_t i = 0; i < n; i++)
-        Eigen::Map<Rows>(data + i * m * m, m, m) = matrices[i];
-    return nb::cast(nb::ndarray<nb::numpy, double>(data, {n, m, m}, owner));
-}
 
 Rows positions(const Variables& v, const MatrixXd& points, VectorXd (Variables::*read)(const Eigen::Ref<const VectorXd>&) const) {
     if (points.rows() != v.numStatistics())
@@ -80,16 +40,6 @@ Rows positions(const Variables& v, const MatrixXd& points, VectorXd (Variables::
     for (Eigen::Index i = 0; i < points.cols(); i++)
         out.row(i) = (v.*read)(points.col(i)).transpose();
     return out;
-}
-
-std::optional<VectorXd> optional(const VectorXd& v) { return v.size() ? std::optional<VectorXd>(v) : std::nullopt; }
-
-GeodesicOptions::Route routeFromName(const std::string& name) {
-    if (name == "shortest" || name == "all")  // every winding is returned in any case
-        return GeodesicOptions::Route::Shortest;
-    if (name == "lowest")
-        return GeodesicOptions::Route::Lowest;
-    throw std::invalid_argument("geodesic: expected route 'shortest', 'lowest' or 'all', got '" + name + "'");
 }
 
 }  // namespace
@@ -239,6 +189,8 @@ NB_MODULE(_core, m) {
         .def_ro("lengthExtrapolated", &Curve::lengthExtrapolated)
         .def_ro("speedGap", &Curve::speedGap)
         .def_ro("residual", &Curve::residual)
+        .def_prop_ro("solution", [](const Curve& c) { return c.solution.empty() ? nb::object(nb::none()) : nb::module_::import_("json").attr("loads")(c.solution); },
+                     "How the solver came to the curve, as a dict: convergence, windings, values of the constraints. None where no solver did.")
         .def("evaluate", [](const Curve& c, double s) { VectorXd eta; c.evaluate(s, eta); return eta; }, "s"_a, "eta(s) [m]; s is clamped to [0, 1].")
         .def("derivative", [](const Curve& c, double s) { VectorXd eta, d; c.evaluate(s, eta, &d); return d; }, "s"_a, "d eta/ds [m].")
         .def("respaced", &Curve::respaced, "model"_a, "points"_a = 129, nb::call_guard<nb::gil_scoped_release>(),
@@ -247,45 +199,7 @@ NB_MODULE(_core, m) {
         .def("save", &Curve::save, "path"_a, "overwrite"_a = false, "Write the JSON curve file.")
         .def_static("load", &Curve::load, "path"_a, "Read a JSON curve file. ValueError for a corrupt or newer file.");
 
-    nb::class_<GeodesicResult>(m, "GeodesicResult", "One solved winding.")
-        .def_ro("curve", &GeodesicResult::curve)
-        .def_ro("measure", &GeodesicResult::measure)
-        .def_ro("windings", &GeodesicResult::windings, "Whole turns added per variable to the short way round.")
-        .def_ro("maxFreeEnergy", &GeodesicResult::maxFreeEnergy, "Highest psi*(mu) along the curve relative to its start, in kT.")
-        .def_ro("conformalLength", &GeodesicResult::conformalLength, "Length in the metric that was minimised.")
-        .def_ro("residual", &GeodesicResult::residual, "Relative Newton decrement.")
-        .def_ro("converged", &GeodesicResult::converged)
-        .def_ro("iterations", &GeodesicResult::iterations)
-        .def_ro("evaluations", &GeodesicResult::evaluations)
-        .def_ro("seconds", &GeodesicResult::seconds);
-
-    m.def("geodesicResults",
-          [](const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, int points, double tolerance, int maxIterations, double minLogSnr, double minKappa,
-             double barrierWeight, const std::string& route) {
-              GeodesicOptions o;
-              o.numPoints = points;
-              o.tolerance = tolerance;
-              o.maxIterations = maxIterations;
-              o.minLogSnr = minLogSnr;
-              o.minKappa = minKappa;
-              o.barrierWeight = barrierWeight;
-              o.route = routeFromName(route);
-              bool interrupted = false;
-              o.progress = [&interrupted](double) {
-                  nb::gil_scoped_acquire gil;
-                  interrupted = PyErr_CheckSignals() != 0;
-                  return !interrupted;
-              };
-              auto results = [&] {
-                  nb::gil_scoped_release release;
-                  return geodesic(model, etaA, etaB, o);
-              }();
-              if (interrupted)
-                  throw nb::python_error();
-              return results;
-          },
-          "model"_a, "etaA"_a, "etaB"_a, "points"_a, "tolerance"_a, "maxIterations"_a, "minLogSnr"_a, "minKappa"_a, "barrierWeight"_a, "route"_a);
-
+    bindGeodesics(m);
     m.def("straightLine",
           [](const Variables& v, const VectorXd& a, const VectorXd& b, double logSnr, int points, const std::vector<int>& windings) {
               return Curve(v, VectorXd::LinSpaced(points, 0, 1), straightLine(v, a, b, logSnr, points, windings));
@@ -365,4 +279,6 @@ NB_MODULE(_core, m) {
           },
           "samples"_a, "out"_a, "steps"_a, "batch"_a, "points"_a, "seed"_a, "temperature"_a, "device"_a, "width"_a, "layers"_a, "minLogSnr"_a, "maxLogSnr"_a, "threads"_a,
           "progress"_a.none());
+
+    bindGeometry(m);
 }

@@ -10,12 +10,15 @@ from . import _plugin
 _plugin.check()
 
 from ._core import (  # noqa: E402
+    BatchResult,
     Consistency,
+    ConstraintValue,
     Curve,
     CurveMeasure,
     EmpiricalModel,
     GaussianMixtureModel,
     GeodesicResult,
+    GeodesicShot,
     Moments,
     NetworkModel,
     PosteriorModel,
@@ -27,7 +30,9 @@ from ._core import (  # noqa: E402
 )
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
 from .force import SpacetimeForce  # noqa: E402
-from .geodesics import geodesic, geodesics, straightLine, train  # noqa: E402
+from .freeenergy import FreeEnergyPath, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
+from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
+from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
 from .sampling import PathEnsemble, PathRecord, PathSampler  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from typing import Optional, Sequence
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Optional, Sequence, Union
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from . import _core
 
 #: Gas constant in kJ/mol/K.
 GAS_CONSTANT = 8.31446261815324e-3
@@ -14,6 +19,44 @@ GAS_CONSTANT = 8.31446261815324e-3
 def wrap(angle: np.ndarray) -> np.ndarray:
     """`angle` (rad, any shape) moved by whole turns into [-pi, pi)."""
     return (np.asarray(angle, dtype=float) + np.pi) % (2 * np.pi) - np.pi
+
+
+def stationaryPoint(gradient: Callable[[np.ndarray], np.ndarray], hessian: Callable[[np.ndarray], np.ndarray], c: np.ndarray,
+                    reach: float, order: int, stride: float = 0.1, tolerance: float = 1e-7) -> Optional[np.ndarray]:
+    """Newton's method to a stationary point: up along the `order` softest eigenvectors of the Hessian, down along all others.
+
+    Parameters
+    ----------
+    gradient, hessian : callables
+        From a point [n] to [n] and [n, n].
+    c : array [n]
+        First guess.
+    reach : float
+        The point must lie within this distance of `c`.
+    order : int
+        0 for a minimum, 1 for a saddle.
+    stride : float
+        Longest step.
+    tolerance : float
+        Length of the last step.
+
+    Returns
+    -------
+    array [n], or None when no stationary point of that order was found within `reach`.
+    """
+    x = np.array(c, dtype=float)
+    sign = np.where(np.arange(len(x)) < order, -1.0, 1.0)
+    for _ in range(60):
+        w, v = np.linalg.eigh(hessian(x))
+        step = -v @ ((v.T @ gradient(x)) / (sign * np.maximum(np.abs(w), 1e-3)))
+        step *= min(1.0, stride / max(np.linalg.norm(step), 1e-300))
+        x = x + step
+        if not np.linalg.norm(x - c) <= reach:
+            return None
+        if np.linalg.norm(step) < tolerance:
+            w = np.linalg.eigvalsh(hessian(x))
+            return x if np.all(w * sign > 0) else None
+    return None
 
 
 class FreeEnergySurface:
@@ -136,38 +179,54 @@ class FreeEnergySurface:
         """F in kJ/mol at `c` [..., 2] (rad, whole turns do not matter); result [...]."""
         from scipy import ndimage
 
-        c = np.asarray(c, dtype=float)
-        if c.shape[-1:] != (2,):
-            raise ValueError(f"FreeEnergySurface: expected points of shape [..., 2], got {c.shape}")
+        c = self._points(c)
         scale = np.array(self.values.shape) / (2 * np.pi)
         coordinates = ((c + np.pi) * scale).reshape(-1, 2).T
         out = ndimage.map_coordinates(self._spline, coordinates, order=3, mode="grid-wrap", prefilter=False)
         return out.reshape(c.shape[:-1])
 
-    def _derivatives(self, c: np.ndarray, h: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
-        """Gradient [2] and Hessian [2, 2] at one point, by central differences of the spline."""
-        offsets = h * np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)], dtype=float)
-        f = self(np.asarray(c) + offsets).reshape(3, 3)
-        gradient = np.array([f[2, 1] - f[0, 1], f[1, 2] - f[1, 0]]) / (2 * h)
-        cross = (f[2, 2] - f[2, 0] - f[0, 2] + f[0, 0]) / (4 * h * h)
-        hessian = np.array([[(f[2, 1] - 2 * f[1, 1] + f[0, 1]) / h**2, cross], [cross, (f[1, 2] - 2 * f[1, 1] + f[1, 0]) / h**2]])
-        return gradient, hessian
+    def gradient(self, c: np.ndarray) -> np.ndarray:
+        """Gradient of the spline in kJ/mol/rad at `c` [..., 2] (rad); result [..., 2]. ValueError for another shape."""
+        return self._derivatives(self._points(c))[0]
+
+    def hessian(self, c: np.ndarray) -> np.ndarray:
+        """Second derivatives of the spline in kJ/mol/rad^2 at `c` [..., 2] (rad); result [..., 2, 2]. ValueError for another shape."""
+        return self._derivatives(self._points(c))[1]
+
+    @staticmethod
+    def _points(c: np.ndarray) -> np.ndarray:
+        c = np.asarray(c, dtype=float)
+        if c.shape[-1:] != (2,):
+            raise ValueError(f"FreeEnergySurface: expected points of shape [..., 2], got {c.shape}")
+        return c
+
+    def _derivatives(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient [..., 2] and Hessian [..., 2, 2] at `c` [..., 2]: those of the cubic B-splines, exact to rounding."""
+        shape = np.array(self.values.shape)
+        scale = shape / (2 * np.pi)
+        x = (c.reshape(-1, 2) + np.pi) * scale
+        cell = np.floor(x)
+        t = x - cell
+        r = 1 - t
+        # The four cubic B-splines that reach a point, and their first and second derivatives: [3, K, 2, 4].
+        b = np.array([np.stack([r**3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (3 * r**3 - 6 * r**2 + 4) / 6, t**3 / 6], axis=-1),
+                      np.stack([-(r**2) / 2, 1.5 * t**2 - 2 * t, 2 * r - 1.5 * r**2, t**2 / 2], axis=-1) * scale[:, None],
+                      np.stack([r, 3 * t - 2, 3 * r - 2, t], axis=-1) * scale[:, None] ** 2])
+        index = (cell.astype(int)[..., None] + np.arange(-1, 3)) % shape[:, None]  # [K, 2, 4]
+        patch = self._spline[index[:, 0, :, None], index[:, 1, None, :]]  # [K, 4, 4]
+
+        def contract(first: int, second: int) -> np.ndarray:
+            return np.einsum("ki,kij,kj->k", b[first][:, 0], patch, b[second][:, 1])
+
+        gradient = np.stack([contract(1, 0), contract(0, 1)], axis=-1)
+        cross = contract(1, 1)
+        hessian = np.stack([contract(2, 0), cross, cross, contract(0, 2)], axis=-1)
+        return gradient.reshape(c.shape), hessian.reshape(c.shape + (2,))
 
     def _stationary(self, c: np.ndarray, reach: float, saddle: bool) -> np.ndarray:
         """Newton's method to the stationary point of the wanted kind within `reach` rad of `c`; `c` itself when there is none."""
-        x = np.array(c, dtype=float)
-        for _ in range(30):
-            gradient, hessian = self._derivatives(x)
-            w, v = np.linalg.eigh(hessian)
-            sign = np.array([-1.0, 1.0]) if saddle else np.ones(2)
-            step = -v @ ((v.T @ gradient) / (sign * np.maximum(np.abs(w), 1e-3)))
-            step *= min(1.0, 0.1 / max(np.linalg.norm(step), 1e-30))
-            x = x + step
-            if np.linalg.norm(x - c) > reach:
-                return np.array(c, dtype=float)
-            if np.linalg.norm(step) < 1e-7:
-                break
-        return x
+        x = stationaryPoint(self.gradient, self.hessian, c, reach, int(saddle))
+        return np.array(c, dtype=float) if x is None else x
 
     def minima(self, below: Optional[float] = None) -> list[tuple[np.ndarray, float]]:
         """Local minima, lowest first.
@@ -211,6 +270,18 @@ class FreeEnergySurface:
         -------
         (position [2] in rad, F in kJ/mol)
         """
+        path, top = self._flood(a, b, refine)
+        c = path[top]
+        if 0 < top < len(path) - 1:
+            c = self._stationary(c, 2 * 2 * np.pi / (refine * min(self.values.shape)), saddle=True)
+        return wrap(c), float(self(c))
+
+    def _flood(self, a: Sequence[float], b: Sequence[float], refine: int = 3) -> tuple[np.ndarray, int]:
+        """The way the water takes from `a` to `b`: cells of the finer grid [K, 2] (rad, unwrapped) and the index of the highest.
+
+        The lowest cell of the shore is always the next, so the way lies on a minimum spanning tree: every part of it crosses the lowest
+        pass between the ends of that part.
+        """
         n1, n2 = (refine * n for n in self.values.shape)
         x1, x2 = (-np.pi + 2 * np.pi * np.arange(n) / n for n in (n1, n2))
         v = self(np.stack(np.meshgrid(x1, x2, indexing="ij"), axis=-1))
@@ -220,26 +291,24 @@ class FreeEnergySurface:
             return int(round(u[0] * n1)) % n1, int(round(u[1] * n2)) % n2
 
         first, last = cell(a), cell(b)
-        height, where = v[first], first
-        seen = np.zeros(v.shape, dtype=bool)
-        seen[first] = True
+        came = {first: first}
         shore = [(v[first], first)]
         while shore:
-            value, (i, j) = heapq.heappop(shore)
-            if value > height:
-                height, where = value, (i, j)
+            _, (i, j) = heapq.heappop(shore)
             if (i, j) == last:
                 break
             for k in (i - 1, i, i + 1):
                 for l in (j - 1, j, j + 1):
                     kl = k % n1, l % n2
-                    if not seen[kl]:
-                        seen[kl] = True
+                    if kl not in came:
+                        came[kl] = (i, j)
                         heapq.heappush(shore, (v[kl], kl))
-        c = np.array([x1[where[0]], x2[where[1]]])
-        if where not in (first, last):
-            c = self._stationary(c, 2 * 2 * np.pi / min(n1, n2), saddle=True)
-        return wrap(c), float(self(c))
+        cells = [last]
+        while cells[-1] != first:
+            cells.append(came[cells[-1]])
+        cells.reverse()
+        path = np.array([[x1[i], x2[j]] for i, j in cells])
+        return np.unwrap(path, axis=0), int(np.argmax([v[c] for c in cells]))
 
     def highestAlong(self, path: np.ndarray, perSegment: int = 8) -> float:
         """Highest F in kJ/mol along a polyline `path` [N, 2] of angles (rad), each segment taken the short way round."""
@@ -248,3 +317,79 @@ class FreeEnergySurface:
         u = np.arange(perSegment) / perSegment
         points = (path[:-1, None, :] + u[None, :, None] * steps[:, None, :]).reshape(-1, 2)
         return float(np.max(self(np.vstack([points, path[-1:]]))))
+
+    # ---- models
+
+    def _grid(self, variables: "_core.Variables", temperature, bins: int) -> tuple[np.ndarray, np.ndarray]:
+        """Points [bins^2, 2] (rad) of an exhaustive grid and the logarithms [bins^2] of their Boltzmann weights."""
+        from .geodesics import _kelvin
+
+        if len(variables) != 2 or any(abs(variables[j].period - 2 * np.pi) > 1e-9 for j in range(2)):
+            raise ValueError(f"FreeEnergySurface: expected two variables with a period of 2 pi, got {', '.join(variables.names)}")
+        if not (isinstance(bins, (int, np.integer)) and bins >= 8):
+            raise ValueError(f"FreeEnergySurface: expected at least 8 bins, got {bins}")
+        if temperature is None:
+            raise ValueError("FreeEnergySurface: expected a temperature in kelvin, got None")
+        axis = -np.pi + 2 * np.pi * np.arange(bins) / bins
+        x = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+        return x, -self(x) / (GAS_CONSTANT * _kelvin(temperature))
+
+    def model(self, variables: "_core.Variables", temperature, bins: int = 90) -> "_core.EmpiricalModel":
+        """The exact posterior of this surface: every point of a bins x bins grid with the weight exp(-F/kT).
+
+        Sums over the grid are the trapezoidal rule, which is exact to rounding for smooth periodic functions as long as the grid is
+        finer than the posteriors: 2 pi/bins below about exp(-log-SNR/2), which 90 bins fulfil up to log-SNR 5. Where no sample supports the
+        surface (`sampled` is False) the points keep the weight of the F stored there, the highest sampled one: those regions are
+        unlikely, but not forbidden, and nothing that a model says of them is knowledge.
+
+        Parameters
+        ----------
+        variables : Variables
+            Two variables with a period of 2 pi, in the order of the surface.
+        temperature : float or Quantity
+            K.
+        bins : int
+            Grid points per variable, at least 8.
+
+        Returns
+        -------
+        EmpiricalModel
+
+        Raises
+        ------
+        ValueError
+            For other variables, a temperature that is not positive, or too few bins.
+        """
+        from . import _core
+
+        x, logWeights = self._grid(variables, temperature, bins)
+        return _core.EmpiricalModel(x, variables, logWeights, grid=True)
+
+    def saveGrid(self, path: Union[str, os.PathLike], variables: "_core.Variables", temperature, bins: int = 90, overwrite: bool = False) -> None:
+        """Write the grid of `model` to an .npz file, which the program reads as ``--samples`` and Python with `readSamples`.
+
+        The arrays are x [bins^2, 2] (rad), log_weights [bins^2], variables (JSON) and grid (true).
+
+        Parameters
+        ----------
+        path : path
+            Name ending in ``.npz``.
+        variables, temperature, bins
+            As for `model`.
+        overwrite : bool
+            Replace an existing file.
+
+        Raises
+        ------
+        ValueError
+            As for `model`, for another ending, or where the file exists and `overwrite` is False.
+        """
+        from .sampling import _replace
+
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise ValueError(f"FreeEnergySurface.saveGrid: expected a name that ends in .npz, got '{path.name}'")
+        if path.exists() and not overwrite:
+            raise ValueError(f"'{path}' exists: choose another name or pass overwrite=True")
+        x, logWeights = self._grid(variables, temperature, bins)
+        _replace(path, lambda file: np.savez_compressed(file, x=x, log_weights=logWeights, variables=np.array(variables.toJson()), grid=np.array(True)))

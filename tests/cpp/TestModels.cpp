@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Moments against quadrature, derivatives against finite differences, and what the models refuse.
 #include "spacetime/Models.h"
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <gtest/gtest.h>
+#include <memory>
 #include <random>
 
 using namespace Spacetime;
@@ -75,6 +77,68 @@ EmpiricalModel torsionGrid(int n) {
     return EmpiricalModel(Variables({Variable::torsion("a"), Variable::torsion("b")}), x, w, o);
 }
 
+const Variable gridVariables[] = {Variable::torsion("t1"), Variable::torsion("t2"), Variable::number("u1"), Variable::number("u2")};
+
+/// An n1 x n2 grid in shuffled order with some weights zero, and the same samples with one more, of no weight, off the grid.
+struct GridPair {
+    Variables vars;
+    MatrixXd raw;
+    VectorXd logWeights;
+    std::unique_ptr<EmpiricalModel> product, kernel;
+
+    GridPair(int first, int second, int n1, int n2, const std::function<double(double, double)>& logDensity) {
+        Variable a = gridVariables[first], b = gridVariables[second];
+        for (Variable* v : {&a, &b})
+            if (!v->lifted()) {
+                v->shift = 0.3;
+                v->scale = 1.7;
+            }
+        vars = Variables({a, b});
+        std::vector<int> order(n1 * n2);
+        for (int k = 0; k < n1 * n2; k++)
+            order[k] = k;
+        std::shuffle(order.begin(), order.end(), std::mt19937(11));
+        raw.resize(2, n1 * n2 + 1);
+        logWeights.resize(n1 * n2 + 1);
+        for (int k = 0; k < n1 * n2; k++) {
+            const int i = order[k] / n2, j = order[k] % n2;
+            raw.col(k) << -M_PI + (i + 0.5) * 2 * M_PI / n1, -M_PI + (j + 0.5) * 2 * M_PI / n2;
+            logWeights[k] = logDensity(raw(0, k), raw(1, k));
+        }
+        raw.col(n1 * n2) << 0.0123, 0.0321;
+        logWeights[n1 * n2] = -600;
+        EmpiricalModel::Options o;
+        o.grid = true;
+        product = std::make_unique<EmpiricalModel>(vars, raw.leftCols(n1 * n2), logWeights.head(n1 * n2), o);
+        kernel = std::make_unique<EmpiricalModel>(vars, raw, logWeights, o);
+    }
+};
+
+double gridDensity(double a, double b) {
+    // Nothing at all in a corner, so that some weights are zero.
+    return a > 1.9 && b < -1.1 ? -INFINITY : 3 * std::log(torsionDensity(a, b));
+}
+
+void expectSame(const PosteriorModel& model, const PosteriorModel& reference, const MatrixXd& eta, double tolerance = 1e-10) {
+    const MatrixXd direction = VectorXd::LinSpaced(eta.rows(), -0.7, 1.1).replicate(1, eta.cols());
+    for (Order order : {Order::Mean, Order::Covariance, Order::Third}) {
+        const Moments a = model.moments(eta, order, &direction), b = reference.moments(eta, order, &direction);
+        ASSERT_EQ(a.J.size(), b.J.size());
+        ASSERT_EQ(a.third.size(), b.third.size());
+        for (Eigen::Index i = 0; i < eta.cols(); i++) {
+            EXPECT_NEAR(a.psi[i], b.psi[i], tolerance * (1 + std::abs(b.psi[i]))) << "point " << i;
+            EXPECT_NEAR(a.nEff[i] / b.nEff[i], 1, tolerance) << "point " << i;
+            EXPECT_LT((a.mu.col(i) - b.mu.col(i)).norm(), tolerance * b.mu.col(i).norm()) << "point " << i;
+            if (order >= Order::Covariance) {
+                EXPECT_LT((a.J[i] - b.J[i]).norm(), tolerance * b.J[i].norm()) << "point " << i;
+            }
+            if (order == Order::Third) {
+                EXPECT_LT((a.third[i] - b.third[i]).norm(), tolerance * b.third[i].norm()) << "point " << i;
+            }
+        }
+    }
+}
+
 }  // namespace
 
 TEST(GaussianMixture, MomentsAgainstQuadrature) {
@@ -114,6 +178,63 @@ TEST(Empirical, MomentsOfAGridAgainstQuadrature) {
         EXPECT_LT((m.J[0] - H).norm(), 1e-9);
         expectDerivatives(e, eta, 1e-6);
     }
+}
+
+TEST(Empirical, ProductGridAgainstTheSamples) {
+    const int pairs[][2] = {{0, 1}, {2, 3}, {0, 3}, {2, 1}};
+    for (const auto& pair : pairs) {
+        SCOPED_TRACE(gridVariables[pair[0]].name + ", " + gridVariables[pair[1]].name);
+        const GridPair g(pair[0], pair[1], 90, 61, gridDensity);
+        ASSERT_TRUE(g.product->isProductGrid());
+        ASSERT_FALSE(g.kernel->isProductGrid());
+        std::vector<VectorXd> etas = {VectorXd::Zero(g.vars.numStatistics())};
+        // Log-SNRs of kappa = 1, 55, 3000, at a peak, on a slope, at the seam, in the empty corner and beyond the grid.
+        for (double l : {0.0, std::log(55.0), 8.0})
+            for (const auto& c : {Eigen::Vector2d(0.6, -0.3), Eigen::Vector2d(-1.2, 1.4), Eigen::Vector2d(3.1, -0.4), Eigen::Vector2d(1.95, -1.15), Eigen::Vector2d(-0.9, 3.3)})
+                etas.push_back(g.vars.naturalParameter(c, l));
+        // A tilt of the torsion alone, at log-SNR -inf of the number, and one that pushes outwards.
+        etas.push_back(VectorXd::Unit(g.vars.numStatistics(), 1) * 20);
+        etas.push_back(VectorXd::Unit(g.vars.numStatistics(), 0) * 3);
+        MatrixXd eta(g.vars.numStatistics(), etas.size());
+        for (size_t i = 0; i < etas.size(); i++)
+            eta.col(i) = etas[i];
+        expectSame(*g.product, *g.kernel, eta);
+    }
+    const GridPair g(0, 2, 40, 30, gridDensity);
+    expectDerivatives(*g.product, g.vars.naturalParameter(Eigen::Vector2d(0.3, -0.4), 1.0), 1e-6);
+}
+
+TEST(Empirical, ProductGridWhereTheTiltFindsNoWeight) {
+    // A wall of e^-650 around the peak: the products of tilts and weights underflow, and the samples are summed one by one.
+    auto wall = [](double a, double b) { return std::abs(a) > 1 || std::abs(b) > 1 ? -650.0 - 0.3 * a + 0.2 * b : torsionDensity(a, b); };
+    for (int second : {1, 3}) {
+        const GridPair g(0, second, 50, 50, wall);
+        ASSERT_TRUE(g.product->isProductGrid());
+        MatrixXd eta(g.vars.numStatistics(), 3);
+        eta << g.vars.naturalParameter(Eigen::Vector2d(2, 2), 8), g.vars.naturalParameter(Eigen::Vector2d(0.1, 0.2), 8), g.vars.naturalParameter(Eigen::Vector2d(2.2, -2), 3);
+        expectSame(*g.product, *g.kernel, eta, 1e-9);
+        EXPECT_NEAR(g.vars.meanPosition(g.product->moments(eta).mu.col(0))[0], 2, 0.1) << "the posterior is where the tilt is";
+    }
+}
+
+TEST(Empirical, WhatIsNoProductGrid) {
+    const GridPair g(0, 1, 12, 10, gridDensity);
+    EmpiricalModel::Options o;
+    auto isProduct = [&](const MatrixXd& raw) { return EmpiricalModel(g.vars, raw, {}, o).isProductGrid(); };
+    const MatrixXd raw = g.raw.leftCols(120);
+    EXPECT_FALSE(isProduct(raw)) << "not said to be a grid";
+    o.grid = true;
+    EXPECT_TRUE(isProduct(raw));
+    EXPECT_FALSE(isProduct(raw.leftCols(119))) << "a point is missing";
+    MatrixXd moved = raw;
+    moved.col(7) = raw.col(8);
+    EXPECT_FALSE(isProduct(moved)) << "a point is there twice";
+    moved = raw;
+    moved(0, 7) += 1e-12;
+    EXPECT_TRUE(isProduct(moved)) << "rounding";
+    moved(0, 7) += 1e-4;
+    EXPECT_FALSE(isProduct(moved)) << "off the grid";
+    EXPECT_FALSE(EmpiricalModel(Variables({Variable::torsion("a")}), raw.topRows(1), {}, o).isProductGrid());
 }
 
 TEST(Empirical, WeightsUnliftedAndBatches) {

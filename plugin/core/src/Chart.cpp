@@ -8,11 +8,13 @@ using Eigen::VectorXd;
 
 namespace Spacetime {
 
-Chart::Chart(const PosteriorModel& model, double minLogSnr, double minLogKappa)
-    : vars(model.variables()), m(vars.numStatistics()), isPolar(vars.numLifted() > 0 && std::isfinite(minLogKappa)), s2(model.dataVariance()), m0(model.dataMean()) {
+Chart::Chart(const PosteriorModel& model, double minLogSnr, double minLogKappa, bool polar)
+    : vars(model.variables()), m(vars.numStatistics()), isPolar(vars.numLifted() > 0 && (polar || std::isfinite(minLogKappa))), s2(model.dataVariance()), m0(model.dataMean()) {
     low = VectorXd::Constant(m, -std::numeric_limits<double>::infinity());
     limit = VectorXd::Constant(m, std::numeric_limits<double>::infinity());
+    isPrecision = Eigen::Array<bool, Eigen::Dynamic, 1>::Constant(m, false);
     if (vars.hasQuadratic()) {
+        isPrecision[0] = true;
         low[0] = std::log(std::exp(minLogSnr) + 1 / s2);
         limit[0] = 1.0;
     }
@@ -21,6 +23,7 @@ Chart::Chart(const PosteriorModel& model, double minLogSnr, double minLogKappa)
         if (!vars[i].lifted())
             unliftedRows.push_back(o);
         else if (isPolar) {
+            isPrecision[o] = true;
             low[o] = minLogKappa;
             limit[o] = 1.0;
             limit[o + 1] = 0.7;
@@ -108,18 +111,62 @@ MatrixXd Chart::curvature(const VectorXd& zeta, const VectorXd& g) const {
     return B;
 }
 
-MatrixXd Chart::start(const VectorXd& etaA, const VectorXd& etaB, const std::vector<int>& turns, int N) const {
-    const VectorXd a = fromEta(etaA);
-    VectorXd b = fromEta(etaB);
-    if (isPolar)
-        for (int i = 0; i < vars.size(); i++)
-            if (vars[i].lifted()) {
-                const int o = vars.offset(i) + 1;
-                b[o] = a[o] + std::remainder(b[o] - a[o], 2 * M_PI) + 2 * M_PI * turns[i];
+MatrixXd Chart::scaleKappa(MatrixXd zeta, double (*scaled)(double)) const {
+    for (int i = 0; !isPolar && i < vars.size(); i++)
+        if (vars[i].lifted())
+            for (Eigen::Index k = 0; k < zeta.cols(); k++) {
+                const double size = zeta.col(k).segment<2>(vars.offset(i)).norm();
+                if (size > 0)
+                    zeta.col(k).segment<2>(vars.offset(i)) *= scaled(size) / size;
             }
+    return zeta;
+}
+
+MatrixXd Chart::toSmooth(const MatrixXd& zeta) const { return scaleKappa(zeta, std::asinh); }
+MatrixXd Chart::fromSmooth(const MatrixXd& smooth) const { return scaleKappa(smooth, std::sinh); }
+
+MatrixXd Chart::unwrapped(const MatrixXd& eta, const VectorXd& etaA, const VectorXd& etaB) const {
+    const Eigen::Index last = eta.cols() - 1;
+    MatrixXd zeta(m, last + 1);
+    for (Eigen::Index k = 0; k <= last; k++) {
+        zeta.col(k) = fromEta(k == 0 ? etaA : k == last ? etaB : VectorXd(eta.col(k)));
+        for (int i = 0; isPolar && k > 0 && i < vars.size(); i++)
+            if (vars[i].lifted()) {
+                double& angle = zeta(vars.offset(i) + 1, k);
+                const double before = zeta(vars.offset(i) + 1, k - 1);
+                angle = before + std::remainder(angle - before, 2 * M_PI);
+            }
+        if (k > 0 && k < last)
+            zeta.col(k) = zeta.col(k).cwiseMax(low);
+    }
+    return zeta;
+}
+
+std::vector<int> Chart::turns(const MatrixXd& zeta) const {
+    std::vector<int> result(vars.size(), 0);
+    for (int i = 0; isPolar && i < vars.size(); i++)
+        if (vars[i].lifted()) {
+            const double way = zeta(vars.offset(i) + 1, zeta.cols() - 1) - zeta(vars.offset(i) + 1, 0);
+            result[i] = static_cast<int>(std::lround((way - std::remainder(way, 2 * M_PI)) / (2 * M_PI)));
+        }
+    return result;
+}
+
+VectorXd Chart::difference(const VectorXd& etaA, const VectorXd& etaB, const std::vector<int>& turns) const {
+    VectorXd d = fromEta(etaB) - fromEta(etaA);
+    for (int i = 0; isPolar && i < vars.size(); i++)
+        if (vars[i].lifted()) {
+            double& angle = d[vars.offset(i) + 1];
+            angle = std::remainder(angle, 2 * M_PI) + 2 * M_PI * turns[i];
+        }
+    return d;
+}
+
+MatrixXd Chart::start(const VectorXd& etaA, const VectorXd& etaB, const std::vector<int>& turns, int N) const {
+    const VectorXd a = fromEta(etaA), way = difference(etaA, etaB, turns);
     MatrixXd zeta(m, N + 1);
     for (int k = 0; k <= N; k++)
-        zeta.col(k) = a + (b - a) * (static_cast<double>(k) / N);
+        zeta.col(k) = a + way * (static_cast<double>(k) / N);
     if (vars.hasQuadratic() && etaA[0] < 0 && etaB[0] < 0) {
         // Half-circle in (m, y), y = sqrt(2 D) e^{-l/2}, traversed at constant hyperbolic speed; y is capped at the data's width.
         const int D = static_cast<int>(unliftedRows.size());

@@ -16,10 +16,13 @@ namespace Spacetime {
  */
 class Chart {
 public:
-    Chart(const PosteriorModel& model, double minLogSnr, double minLogKappa);
+    /// `polar`: (log kappa, phi) even without a bound on kappa.
+    Chart(const PosteriorModel& model, double minLogSnr, double minLogKappa, bool polar = false);
 
     int size() const { return m; }
     bool polar() const { return isPolar; }
+    /// True for the coordinates that say how narrow a point is: log p and log kappa.
+    const Eigen::Array<bool, Eigen::Dynamic, 1>& precisions() const { return isPrecision; }
     /// Lower bound of each coordinate, -infinity where there is none.
     const Eigen::VectorXd& lower() const { return low; }
     /// Largest change of each coordinate in one step.
@@ -36,13 +39,29 @@ public:
     /// variables, a straight line in the chart for lifted ones, which arrive `turns` whole turns away from the short way round.
     Eigen::MatrixXd start(const Eigen::VectorXd& etaA, const Eigen::VectorXd& etaB, const std::vector<int>& turns, int N) const;
 
+    /// What leads from A to B in the chart, the short way round and whole turns more.
+    Eigen::VectorXd difference(const Eigen::VectorXd& etaA, const Eigen::VectorXd& etaB, const std::vector<int>& turns) const;
+
+    /// Coordinates between whose nodes curves are interpolated: the chart itself, but asinh(kappa) (cos, sin) for plain eta, which
+    /// falls by half its size within a few nodes of an end.
+    Eigen::MatrixXd toSmooth(const Eigen::MatrixXd& zeta) const;
+    Eigen::MatrixXd fromSmooth(const Eigen::MatrixXd& smooth) const;
+
+    /// A curve given in natural parameters, in the chart, with continuous angles and the given ends.
+    Eigen::MatrixXd unwrapped(const Eigen::MatrixXd& eta, const Eigen::VectorXd& etaA, const Eigen::VectorXd& etaB) const;
+    /// Whole turns per variable by which a curve in the chart differs from the short way round.
+    std::vector<int> turns(const Eigen::MatrixXd& zeta) const;
+
 private:
+    Eigen::MatrixXd scaleKappa(Eigen::MatrixXd zeta, double (*scaled)(double)) const;
+
     const Variables& vars;
     int m;
     bool isPolar;
     double s2;
     std::vector<int> unliftedRows;
     Eigen::VectorXd m0, low, limit;
+    Eigen::Array<bool, Eigen::Dynamic, 1> isPrecision;
 };
 
 }  // namespace Spacetime

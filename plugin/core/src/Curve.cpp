@@ -129,9 +129,17 @@ Curve Curve::respaced(const PosteriorModel& model, int numPoints) const {
 VectorXd equalSpacing(const PosteriorModel& model, const MatrixXd& eta, int numPoints) {
     const Eigen::Index last = eta.cols() - 1;
     const MatrixXd mu = model.moments(eta, PosteriorModel::Order::Mean).mu;
+    VectorXd lengths(last);
+    for (Eigen::Index i = 0; i < last; i++)
+        lengths[i] = std::sqrt(std::max(0.0, (eta.col(i + 1) - eta.col(i)).dot(mu.col(i + 1) - mu.col(i))));
+    return equalParts(lengths, numPoints);
+}
+
+VectorXd equalParts(const VectorXd& lengths, int numPoints) {
+    const Eigen::Index last = lengths.size();
     VectorXd cumulative = VectorXd::Zero(last + 1);
     for (Eigen::Index i = 0; i < last; i++)
-        cumulative[i + 1] = cumulative[i] + std::sqrt(std::max(0.0, (eta.col(i + 1) - eta.col(i)).dot(mu.col(i + 1) - mu.col(i))));
+        cumulative[i + 1] = cumulative[i] + lengths[i];
     const double total = cumulative[last];
     if (!(total > 0))
         throw std::invalid_argument("Curve: a curve of length 0 cannot be respaced");
@@ -156,7 +164,7 @@ CurveMeasure measure(const PosteriorModel& model, const MatrixXd& eta) {
     CurveMeasure out;
     out.mu = m.mu;
     out.nEff = m.nEff;
-    if (m.nEff.size())
+    if (m.nEff.size() && model.limitedBySamples())
         out.minNEff = m.nEff.minCoeff();
     auto sumOver = [&](Eigen::Index stride, VectorXd* lengths) {
         double sum = 0;
@@ -241,6 +249,8 @@ json Curve::toJson() const {
             x.push_back(std::vector<double>(point.data(), point.data() + point.size()));
         }
     }
+    if (!solution.empty())
+        j["solution"] = json::parse(solution);
     j["s"] = s;
     j["eta"] = etaRows;
     j["log_snr"] = logSnr;
@@ -276,6 +286,8 @@ Curve Curve::fromJson(const json& j) {
         curve.lengthExtrapolated = number("length_extrapolated");
         curve.speedGap = number("speed_gap");
         curve.residual = number("residual");
+        if (j.contains("solution"))
+            curve.solution = j["solution"].dump();
         return curve;
     }
     catch (const json::exception& e) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Models.h"
+#include "ProductGrid.h"
 #include "SimdLoops.h"
 #include "spacetime/Text.h"
 #include <algorithm>
@@ -17,6 +18,8 @@ namespace {
 const double TwoPi = 2 * M_PI;
 const int MaxSmoothedVariables = 3;
 const Eigen::Index TileSize = 64;
+/// Samples from which on a grid is so much cheaper that a solver should find its way there first.
+const Eigen::Index LeastForSurrogate = 4000;
 
 /// Weighted sums of the samples that fall into one bin.
 struct Bin {
@@ -57,6 +60,8 @@ EmpiricalModel::EmpiricalModel(Variables variables, const MatrixXd& raw, const V
     w /= w.sum();
 
     const bool smooth = options.bandwidth > 0;
+    if (n == 2 && !options.grid && !smooth && K >= LeastForSurrogate)
+        coarse = onGrid(vars, raw, w);
     binned = !options.grid && (smooth || K > options.maxExactSamples);
     if (!binned) {
         // Samples of weight zero carry nothing and would put -inf into the kernel.
@@ -69,6 +74,8 @@ EmpiricalModel::EmpiricalModel(Variables variables, const MatrixXd& raw, const V
                 logW[j++] = std::log(w[k]);
             }
         kish = VectorXd::Ones(used);
+        if (options.grid)
+            product = ProductGrid::detect(vars, raw, w);
     }
     else {
         VectorXd low = raw.rowwise().minCoeff(), high = raw.rowwise().maxCoeff();
@@ -150,6 +157,39 @@ EmpiricalModel::EmpiricalModel(Variables variables, const MatrixXd& raw, const V
         variance = std::max(spread / mean.size(), 1e-12);
 }
 
+std::unique_ptr<EmpiricalModel> EmpiricalModel::onGrid(const Variables& vars, const MatrixXd& raw, const VectorXd& weights) {
+    const int nodes = 96;
+    VectorXd low = raw.rowwise().minCoeff(), step(2);
+    for (int i = 0; i < 2; i++)
+        step[i] = vars[i].lifted() ? vars[i].period / nodes : (raw.row(i).maxCoeff() - low[i]) / (nodes - 1);
+    if (!(step.minCoeff() > 0))
+        return nullptr;
+    MatrixXd grid(2, nodes * nodes);
+    for (int k = 0; k < nodes * nodes; k++)
+        grid.col(k) << low[0] + step[0] * (k / nodes), low[1] + step[1] * (k % nodes);
+    // A sample goes to the four nodes around it, so that means stay where they are.
+    VectorXd shared = VectorXd::Zero(nodes * nodes);
+    for (Eigen::Index k = 0; k < raw.cols(); k++) {
+        int cell[2][2];
+        double part[2];
+        for (int i = 0; i < 2; i++) {
+            double at = (raw(i, k) - low[i]) / step[i];
+            if (vars[i].lifted())
+                at -= nodes * std::floor(at / nodes);
+            cell[i][0] = std::min(static_cast<int>(at), nodes - 1);
+            part[i] = at - cell[i][0];
+            cell[i][1] = vars[i].lifted() ? (cell[i][0] + 1) % nodes : std::min(cell[i][0] + 1, nodes - 1);
+        }
+        for (int corner = 0; corner < 4; corner++) {
+            const int a = corner & 1, b = corner >> 1;
+            shared[cell[0][a] * nodes + cell[1][b]] += weights[k] * (a ? part[0] : 1 - part[0]) * (b ? part[1] : 1 - part[1]);
+        }
+    }
+    Options options;
+    options.grid = true;
+    return std::make_unique<EmpiricalModel>(vars, grid, shared.array().log().matrix(), options);
+}
+
 void EmpiricalModel::checkRange(const VectorXd& eta, const std::string& what) const {
     if (grid)
         return;
@@ -211,63 +251,85 @@ Moments EmpiricalModel::compute(const MatrixXd& eta, Order order, const MatrixXd
     // Weights below e^-37 of the largest are beneath the last digit of a double. A tile of support points whose upper
     // bound lies there is never touched: at the log-SNR of transition paths that is nearly all of them.
     const double negligible = 37;
-    // Points lie along the columns of `near`, so that every loop below runs over contiguous numbers; pieces of them fit the cache.
-    const Eigen::Index piece = 1024;
-    MatrixXd near(K, m);
-    VectorXd logp(K), kishNear(K), bound, weighted(K), tilt(piece);
+    // Neighbouring tiles make a piece that fits the cache. Its points are read in place; the weights of all pieces lie one behind the other.
+    struct Piece {
+        Eigen::Index first, count;
+    };
+    const Eigen::Index longest = 7 * TileSize;  // not a power of two, whose columns would compete for the same lines of the cache
+    std::vector<Piece> pieces;
+    VectorXd logp, bound;
+    MatrixXd centred;
+    VectorXd weighted(longest), tilt(longest);
+    ProductGrid::Scratch scratch;
     for (Eigen::Index i = 0; i < n; i++) {
+        if (product && product->moments(eta, i, order, direction, out, scratch))
+            continue;
+        logp.resize(K);
+        centred.resize(longest, m);
         const VectorXd e = eta.col(i);
         bound.noalias() = tileHigh.transpose() * e.cwiseMax(0.0) + tileLow.transpose() * e.cwiseMin(0.0) + tileWeight;
-        auto scan = [&](Eigen::Index tile, Eigen::Index at) {
-            const Eigen::Index first = tile * TileSize, count = std::min<Eigen::Index>(TileSize, K - first);
-            logp.segment(at, count) = logW.segment(first, count);
-            for (Eigen::Index a = 0; a < m; a++) {
-                near.col(a).segment(at, count) = points.col(a).segment(first, count);
-                addScaled(&logp[at], e[a], &points(first, a), count);
-            }
-            kishNear.segment(at, count) = kish.segment(first, count);
-            return count;
+        auto scan = [&](const Piece& piece, double* p) {
+            std::copy_n(&logW[piece.first], piece.count, p);
+            for (Eigen::Index a = 0; a < m; a++)
+                addScaled(p, e[a], &points(piece.first, a), piece.count);
+            return Eigen::Map<const VectorXd>(p, piece.count).maxCoeff();
         };
+        auto tilePiece = [&](Eigen::Index tile) { return Piece{tile * TileSize, std::min<Eigen::Index>(TileSize, K - tile * TileSize)}; };
         Eigen::Index best;
         bound.maxCoeff(&best);
-        double top = logp.head(scan(best, 0)).maxCoeff();
-        Eigen::Index used = 0;
+        double top = scan(tilePiece(best), logp.data());
+        const double lowest = top - negligible;
+        pieces.clear();
         for (Eigen::Index tile = 0; tile < bound.size(); tile++)
-            if (bound[tile] > top - negligible) {
-                const Eigen::Index count = scan(tile, used);
-                top = std::max(top, logp.segment(used, count).maxCoeff());
-                used += count;
+            if (bound[tile] > lowest) {
+                const Piece piece = tilePiece(tile);
+                if (!pieces.empty() && pieces.back().first + pieces.back().count == piece.first && pieces.back().count + piece.count <= longest)
+                    pieces.back().count += piece.count;
+                else
+                    pieces.push_back(piece);
             }
         double* p = logp.data();
+        Eigen::Index used = 0;
+        for (const Piece& piece : pieces) {
+            top = std::max(top, scan(piece, p + used));
+            used += piece.count;
+        }
         const double sum = expAndSum(p, used, top);
         logp.head(used) /= sum;
         out.psi[i] = top + std::log(sum);
-        multiply(weighted.data(), p, p, used);
-        out.nEff[i] = 1 / dotProduct(weighted.data(), kishNear.data(), used);
-        for (Eigen::Index a = 0; a < m; a++)
-            out.mu(a, i) = dotProduct(p, &near(0, a), used);
+        out.mu.col(i).setZero();
+        double squares = 0;
+        for (const Piece& piece : pieces) {
+            multiply(weighted.data(), p, p, piece.count);
+            squares += dotProduct(weighted.data(), &kish[piece.first], piece.count);
+            for (Eigen::Index a = 0; a < m; a++)
+                out.mu(a, i) += dotProduct(p, &points(piece.first, a), piece.count);
+            p += piece.count;
+        }
+        out.nEff[i] = 1 / squares;
         if (order == Order::Mean)
             continue;
         MatrixXd H = MatrixXd::Zero(m, m), third = MatrixXd::Zero(m, m);
-        for (Eigen::Index start = 0; start < used; start += piece) {
-            const Eigen::Index count = std::min(piece, used - start);
+        p = logp.data();
+        for (const Piece& piece : pieces) {
             // Centred first: the covariance at high log-SNR is a small difference of large moments.
             tilt.setZero();
             for (Eigen::Index a = 0; a < m; a++) {
-                subtract(&near(start, a), out.mu(a, i), count);
+                subtract(&centred(0, a), &points(piece.first, a), out.mu(a, i), piece.count);
                 if (order == Order::Third)
-                    addScaled(tilt.data(), (*direction)(a, i), &near(start, a), count);
+                    addScaled(tilt.data(), (*direction)(a, i), &centred(0, a), piece.count);
             }
             for (Eigen::Index a = 0; a < m; a++) {
-                multiply(weighted.data(), &near(start, a), p + start, count);
+                multiply(weighted.data(), &centred(0, a), p, piece.count);
                 for (Eigen::Index b = 0; b <= a; b++)
-                    H(a, b) += dotProduct(weighted.data(), &near(start, b), count);
+                    H(a, b) += dotProduct(weighted.data(), &centred(0, b), piece.count);
                 if (order == Order::Third) {
-                    multiply(weighted.data(), weighted.data(), tilt.data(), count);
+                    multiply(weighted.data(), weighted.data(), tilt.data(), piece.count);
                     for (Eigen::Index b = 0; b <= a; b++)
-                        third(a, b) += dotProduct(weighted.data(), &near(start, b), count);
+                        third(a, b) += dotProduct(weighted.data(), &centred(0, b), piece.count);
                 }
             }
+            p += piece.count;
         }
         out.J[i] = H.selfadjointView<Eigen::Lower>();
         if (order == Order::Third)

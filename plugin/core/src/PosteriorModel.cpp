@@ -6,6 +6,17 @@ using Eigen::MatrixXd;
 
 namespace Spacetime {
 
+namespace {
+thread_local long countOfThread = 0;
+}
+
+long PosteriorModel::evaluationsOfThread() { return countOfThread; }
+
+void PosteriorModel::addEvaluations(long n) const {
+    count += n;
+    countOfThread += n;
+}
+
 Moments PosteriorModel::moments(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
     const int m = numStatistics();
     if (eta.rows() != m)

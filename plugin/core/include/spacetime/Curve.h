@@ -50,6 +50,9 @@ public:
     /// Figures of the solver or of measure(), written to and read from the file. NaN when unknown.
     double energy = nan(), length = nan(), lengthExtrapolated = nan(), speedGap = nan(), residual = nan();
 
+    /// How the solver came to the curve, as JSON text: convergence, windings, values of the constraints. Empty where no solver did.
+    std::string solution;
+
     nlohmann::json toJson() const;
     static Curve fromJson(const nlohmann::json& j);
     void save(const std::string& path, bool overwrite) const;
@@ -67,6 +70,9 @@ CurveMeasure measure(const PosteriorModel& model, const Eigen::MatrixXd& eta);
 /// Where along the columns of `eta` [m x K] (as fractional column indices) numPoints points of equal Fisher-Rao spacing lie.
 /// Throws std::invalid_argument for a curve of length 0.
 Eigen::VectorXd equalSpacing(const PosteriorModel& model, const Eigen::MatrixXd& eta, int numPoints);
+
+/// The same from the lengths of the segments [K - 1].
+Eigen::VectorXd equalParts(const Eigen::VectorXd& lengths, int numPoints);
 
 /// Nodes along the straight line in raw coordinates from a to b at constant log-SNR (the null baseline), [m x numPoints].
 /// `windings` [n] adds whole turns to the difference b - a of each lifted variable after it was wrapped to the short way round.

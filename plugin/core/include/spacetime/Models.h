@@ -5,6 +5,8 @@
 
 namespace Spacetime {
 
+class ProductGrid;
+
 /// The exact posterior of a set of weighted samples: moments are weighted sums, psi = log sum_k w_k exp(eta·T_k).
 class EmpiricalModel : public PosteriorModel {
 public:
@@ -25,6 +27,9 @@ public:
 
     bool isExact() const override { return true; }
     bool hasPsi() const override { return true; }
+    bool limitedBySamples() const override { return !grid; }
+    /// The samples of two variables shared out between the nodes of a grid, where there are many of them.
+    const PosteriorModel* surrogate() const override { return coarse.get(); }
     double dataVariance() const override { return variance; }
     Eigen::VectorXd dataMean() const override { return mean; }
     void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
@@ -33,11 +38,14 @@ public:
     const Eigen::MatrixXd& support() const { return T; }
     const Eigen::VectorXd& logWeights() const { return logW; }
     bool isBinned() const { return binned; }
+    /// True where the samples are a grid of every combination of two variables' values, whose moments need far less work.
+    bool isProductGrid() const { return product != nullptr; }
 
 protected:
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
 
 private:
+    static std::unique_ptr<EmpiricalModel> onGrid(const Variables& vars, const Eigen::MatrixXd& raw, const Eigen::VectorXd& weights);
     void buildTiles();
 
     Eigen::MatrixXd T, points;  // [m x K'] and its transpose, along whose columns the kernel runs
@@ -47,6 +55,8 @@ private:
     Eigen::VectorXd tileWeight;         // [tiles] largest log weight
     double variance = 1.0;
     bool grid = false, binned = false;
+    std::unique_ptr<EmpiricalModel> coarse;
+    std::shared_ptr<const ProductGrid> product;  // empty for samples
 };
 
 /// Mixture of isotropic Gaussians over unlifted variables, in closed form.

@@ -44,6 +44,11 @@ public:
     /// True where J is the exact covariance of a distribution: symmetric and positive semidefinite by construction.
     virtual bool isExact() const = 0;
     virtual bool hasPsi() const = 0;
+    /// False where few effective samples are no reason to distrust a moment: closed forms, networks, exhaustive grids.
+    virtual bool limitedBySamples() const { return false; }
+
+    /// A model that is nearly the same and much cheaper, on which a solver finds its way first; null where there is none.
+    virtual const PosteriorModel* surrogate() const { return nullptr; }
 
     /// Mean variance per unlifted scaled variable, the scale of the solver's chart (1 where there is none).
     virtual double dataVariance() const { return 1.0; }
@@ -55,12 +60,14 @@ public:
 
     /// Points evaluated since construction (each finite-difference point counts).
     long evaluations() const { return count.load(); }
+    /// Points that the calling thread evaluated, of any model: what a piece of work cost where several run at the same time.
+    static long evaluationsOfThread();
 
 protected:
     virtual Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const = 0;
     /// For models without third cumulants: central difference of sym(J) along the direction (two more evaluations a point).
     void thirdByDifference(const Eigen::MatrixXd& eta, const Eigen::MatrixXd& direction, Moments& m) const;
-    void addEvaluations(long n) const { count += n; }
+    void addEvaluations(long n) const;
 
     Variables vars;
 
