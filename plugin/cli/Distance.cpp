@@ -16,7 +16,7 @@ namespace Spacetime {
 
 namespace {
 
-/// Pairs of points from a CSV file with 2 n numbers a row: a, then b. A first row that holds no numbers is a header.
+/// Pairs of points from a CSV file with 2 n numbers a row: a, then b. A first row that is not numbers is a header.
 std::vector<std::vector<double>> readPairs(const std::string& path, int n) {
     std::vector<std::vector<double>> rows;
     int number = 0;
@@ -27,9 +27,14 @@ std::vector<std::vector<double>> readPairs(const std::string& path, int n) {
         if (line.find_first_not_of(" \t") == std::string::npos)
             continue;
         const std::string where = "'" + path + "', line " + std::to_string(number);
-        if (number == 1 && line.find_first_of("0123456789") == std::string::npos)
-            continue;
-        rows.push_back(parseNumbers(line, where));
+        try {
+            rows.push_back(parseNumbers(line, where));
+        }
+        catch (const std::invalid_argument&) {
+            if (number == 1)  // a header
+                continue;
+            throw;
+        }
         if (static_cast<int>(rows.back().size()) != 2 * n)
             throw std::invalid_argument(where + ": expected " + std::to_string(2 * n) + " numbers (two points of " + std::to_string(n) + "), got " +
                                         std::to_string(rows.back().size()));

@@ -4,6 +4,8 @@ import pathlib
 import numpy as np
 import pytest
 
+import openmmspacetime as st
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -12,3 +14,9 @@ def alanineSamples():
     """The shipped weighted (phi, psi) samples of vacuum alanine dipeptide: x [K, 2] rad, log weights [K]."""
     with np.load(ROOT / "examples" / "alanine_dipeptide" / "data" / "alanine_vacuum_300K.npz") as data:
         return data["x"].astype(float), data["log_weights"].astype(float)
+
+
+@pytest.fixture(scope="session")
+def torsions():
+    """phi and psi of alanine dipeptide."""
+    return st.Variables.torsions([(4, 6, 8, 14), (6, 8, 14, 16)], names=["phi", "psi"])

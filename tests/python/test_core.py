@@ -15,11 +15,6 @@ A, B = (-2.58, 2.79), (1.09, -0.88)
 
 
 @pytest.fixture(scope="module")
-def torsions():
-    return st.Variables.torsions([(4, 6, 8, 14), (6, 8, 14, 16)], names=["phi", "psi"])
-
-
-@pytest.fixture(scope="module")
 def alanine(alanineSamples, torsions):
     x, w = alanineSamples
     return st.EmpiricalModel(x, torsions, logWeights=w)

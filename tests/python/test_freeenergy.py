@@ -36,11 +36,6 @@ RING_A, RING_B = (-WELL, -math.sin(WELL)), (WELL, math.sin(WELL))
 
 
 @pytest.fixture(scope="module")
-def torsions():
-    return st.Variables.torsions([(4, 6, 8, 14), (6, 8, 14, 16)], names=["phi", "psi"])
-
-
-@pytest.fixture(scope="module")
 def alanine(alanineSamples):
     return st.FreeEnergySurface.fromSamples(*alanineSamples, temperature=300.0)
 

@@ -25,6 +25,7 @@ public:
     const Eigen::Array<bool, Eigen::Dynamic, 1>& precisions() const { return isPrecision; }
     /// Lower bound of each coordinate, -infinity where there is none.
     const Eigen::VectorXd& lower() const { return low; }
+    void raiseBound(int row, double by) { low[row] += by; }
     /// Largest change of each coordinate in one step.
     const Eigen::VectorXd& stepLimit() const { return limit; }
 
@@ -55,7 +56,7 @@ public:
 private:
     Eigen::MatrixXd scaleKappa(Eigen::MatrixXd zeta, double (*scaled)(double)) const;
 
-    const Variables& vars;
+    Variables vars;
     int m;
     bool isPolar;
     double s2;

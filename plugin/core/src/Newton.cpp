@@ -177,7 +177,7 @@ NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const 
             const bool newtonStep = lambda <= LambdaNegligible;
             // Beside the barrier's own share in the energy a smaller decrement means nothing.
             const double tolerance = std::max(options.tolerance, interior.active() ? ShareOfGap * options.gapEnd : 0.0);
-            const bool settled = newtonStep && decrement <= tolerance && (!interior.active() || (interior.tight() && interior.relativeGap() <= options.gapEnd));
+            const bool settled = newtonStep && std::abs(decrement) <= tolerance && (!interior.active() || (interior.tight() && interior.relativeGap() <= options.gapEnd));
             if (settled) {
                 result.residual = decrement;
                 result.converged = true;

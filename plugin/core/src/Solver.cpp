@@ -29,7 +29,7 @@ const double LeapTolerance = 0.02;
 /// Relative change of the length by twice as many segments, and relative violation of a constraint, that a converged curve may have.
 const double DiscretisationTolerance = 1e-2, ViolationTolerance = 1e-2;
 /// Violation between the nodes from which on a curve is solved again with a reserve, and how often.
-const double WantedViolation = 2e-3;
+const double WantedViolation = 2e-3, LargestReserve = 0.1;
 const int MaxReserveRounds = 2;
 /// Share of a constraint's bound that the posteriors of a model and its surrogate may differ by.
 const double SurrogateReserve = 0.08;
@@ -132,6 +132,8 @@ struct Task {
 
     bool interrupted(double fraction) const { return progress && !progress(fraction); }
 };
+
+std::string kappaName(const Variable& v) { return "kappa of " + v.name; }
 
 /// The conditions of `options` on every point of a curve that starts at etaA.
 Constraints pointConstraints(const PosteriorModel& model, const GeodesicOptions& options, const VectorXd& etaA, bool freeEnergy) {
@@ -340,16 +342,26 @@ void judge(const Task& task, GeodesicResult& r) {
                            .dump();
 }
 
-/// Asks for a reserve where a constraint is violated between nodes and middles; false where none is.
-bool keepReserve(const Task& task, const GeodesicResult& r) {
+/// Asks for a reserve where a bound or a constraint is violated between nodes and middles; false where none is. A large violation is no matter of
+/// interpolation: an edge leapt over the constraint, and narrower posteriors would not bring it back.
+bool keepReserve(Task& task, const GeodesicResult& r) {
+    const Variables& vars = task.model.variables();
     bool any = false;
-    for (const ConstraintValue& v : constraintValues(task.model, r.curve, task.options))
+    for (const ConstraintValue& v : constraintValues(task.model, r.curve, task.options)) {
+        if (!(v.violation > WantedViolation) || v.violation > LargestReserve)
+            continue;
+        for (int i = 0; i < vars.size(); i++)
+            if (v.name == kappaName(vars[i])) {
+                task.chart.raiseBound(vars.offset(i), 1.1 * v.violation);
+                any = true;
+            }
         for (const Constraints* set : {&task.constraints, &task.polish})
             for (const auto& c : *set)
-                if (c->name() == v.name && v.violation > WantedViolation) {
+                if (c->name() == v.name) {
                     c->reserve += 1.1 * std::abs(c->marginOf(v.extreme));
                     any = true;
                 }
+    }
     return any;
 }
 
@@ -361,7 +373,7 @@ struct WindingResult {
 };
 
 /// `givenStart` [m x any] is a curve to start from, or empty.
-WindingResult solveWinding(const Task& task, const std::vector<int>& windings, const MatrixXd& givenStart) {
+WindingResult solveWinding(Task& task, const std::vector<int>& windings, const MatrixXd& givenStart) {
     const GeodesicOptions& options = task.options;
     const bool narrow = std::isfinite(options.maxVariance), avoiding = !options.avoid.empty();
     auto lap = std::chrono::steady_clock::now();
@@ -434,13 +446,17 @@ WindingResult solveWinding(const Task& task, const std::vector<int>& windings, c
             continue;
         }
         GeodesicResult r = finish(task, work, windings);
+        const Chart plainChart = task.chart;
         // What lies beyond a bound between the places that were asked: kept away from it by as much, and solved again from here.
         for (int round = 0; round < MaxReserveRounds && !work.interrupted && keepReserve(task, r); round++) {
+            const Eigen::Index inner = work.zeta.cols() - 2;
+            work.zeta.middleCols(1, inner) = work.zeta.middleCols(1, inner).cwiseMax(task.chart.lower().replicate(1, inner));
             solveLevel(task, task.polish, work, true, true);
             GeodesicResult again = finish(task, work, windings);
             again.converged = again.converged && r.converged;
             r = std::move(again);
         }
+        task.chart = plainChart;
         for (const Constraints* set : {&task.constraints, &task.polish})
             for (const auto& c : *set)
                 c->reserve = 0;
@@ -709,7 +725,7 @@ std::vector<ConstraintValue> constraintValues(const PosteriorModel& model, const
     const double minKappa = std::max(options.minKappa, std::exp(options.minLogSnr));
     for (int i = 0; i < vars.size(); i++)
         if (vars[i].lifted() && minKappa > 0)
-            add("kappa of " + vars[i].name, minKappa, false, eta.middleRows(vars.offset(i), 2).colwise().norm().transpose());
+            add(kappaName(vars[i]), minKappa, false, eta.middleRows(vars.offset(i), 2).colwise().norm().transpose());
     const Constraints constraints = pointConstraints(model, options, curve.eta().col(0), true);
     if (!constraints.empty()) {
         const Moments m = model.moments(eta, PosteriorModel::Order::Mean);
