@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "Bessel.h"
+#include "Features.h"
 #include "spacetime/Models.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Safetensors.h"
@@ -106,6 +107,61 @@ TEST_P(NetworkDerivatives, MatchCentralDifferences) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, NetworkDerivatives, ::testing::Values(torsions(), numbers(), mixed()));
 
+// Blocks, strips and columns that do not come out even must leave no trace: a plain forward pass in Eigen says what N is, and the network's
+// share of psi is the rest of it.
+TEST(Network, AgreesWithAPlainForwardPass) {
+    for (const int width : {1, 16, 37}) {
+        NetworkParameters p = randomParameters(mixed(), 2.0);
+        std::mt19937_64 random(3);
+        std::normal_distribution<double> normal;
+        auto draw = [&](double) { return normal(random) / std::sqrt(width); };
+        const Eigen::Index inputs = p.layers[0].weight.cols(), shape[] = {inputs, width, 5, width, 1};
+        p.layers.resize(4);
+        for (int l = 0; l < 4; l++) {
+            p.layers[l].weight = MatrixXd::Zero(shape[l + 1], shape[l]).unaryExpr(draw);
+            p.layers[l].bias = VectorXd::Zero(shape[l + 1]).unaryExpr(draw);
+        }
+        NetworkParameters none = p;
+        none.layers.back().weight.setZero();
+        none.layers.back().bias.setZero();
+        const NetworkModel model(p), bare(none);
+        const Features features(p.variables, p.harmonics, p.mean, p.variance, p.low, p.high);
+        for (const int count : {1, 2, 3, 67, 131}) {
+            const MatrixXd eta = points(p.variables, count);
+            MatrixXd h = features.evaluate(eta).f;
+            for (int l = 0; l < 3; l++)
+                h = ((p.layers[l].weight * h).colwise() + p.layers[l].bias).array().tanh().matrix().eval();
+            const VectorXd N = ((p.layers[3].weight * h).array() + p.layers[3].bias[0]).matrix().transpose();
+            const Moments mean = model.moments(eta, Order::Mean), all = model.moments(eta, Order::Covariance), base = bare.moments(eta, Order::Mean);
+            EXPECT_LT((mean.psi - base.psi - N).cwiseAbs().maxCoeff(), 1e-12 * (1 + base.psi.cwiseAbs().maxCoeff())) << "width " << width << ", " << count << " points";
+            EXPECT_LT((all.psi - mean.psi).cwiseAbs().maxCoeff(), 1e-12 * (1 + base.psi.cwiseAbs().maxCoeff()));
+            EXPECT_LT((all.mu - mean.mu).cwiseAbs().maxCoeff(), 1e-12 * (1 + mean.mu.cwiseAbs().maxCoeff()));
+        }
+    }
+}
+
+TEST(Network, ManyVariables) {
+    std::vector<Variable> list;
+    for (int i = 0; i < 64; i++)
+        list.push_back(i % 5 == 4 ? Variable::number("q" + std::to_string(i)) : Variable::torsion("t" + std::to_string(i)));
+    const Variables v(list);
+    const NetworkModel model(randomParameters(v, 2.0));
+    const MatrixXd eta = points(v, 3);
+    MatrixXd direction = MatrixXd::Zero(eta.rows(), 3);
+    direction.row(0).setConstant(-0.1);
+    direction.row(7).setConstant(0.5);
+    direction.bottomRows(3).setConstant(1);
+    const Moments at = model.moments(eta, Order::Third, &direction);
+    const double h = 3e-5;
+    const Moments plus = model.moments(eta + h * direction), minus = model.moments(eta - h * direction);
+    for (int c = 0; c < 3; c++) {
+        const VectorXd slope = (plus.mu.col(c) - minus.mu.col(c)) / (2 * h), expected = at.J[c] * direction.col(c);
+        EXPECT_LT((slope - expected).norm(), 1e-6 * (1 + expected.norm()));
+        EXPECT_LT((at.third[c] - (plus.J[c] - minus.J[c]) / (2 * h)).norm(), 1e-5 * (1 + at.third[c].norm()));
+        EXPECT_EQ((at.third[c] - at.third[c].transpose()).norm(), 0.0);
+    }
+}
+
 TEST(Network, WithoutANetworkItIsTheFeaturelessPosterior) {
     // Unlifted: one Gaussian, known in closed form.
     NetworkParameters p = randomParameters(Variables({Variable::number("a"), Variable::number("b")}), 0.0);
@@ -145,9 +201,12 @@ TEST(Network, BesselFunctionsAgreeWithTheStandardLibraryAndAcrossTheSeam) {
         const double slope = (VonMises(k + h).ratio - VonMises(k - h).ratio) / (2 * h);
         EXPECT_NEAR(VonMises(k).derivative, slope, 1e-9);
         EXPECT_NEAR(VonMises(k).anisotropy * k * k, slope - VonMises(k).ratioByK, 1e-9);
+        const double bend = (VonMises(k + h).anisotropy - VonMises(k - h).anisotropy) / (2 * h);
+        EXPECT_NEAR(VonMises(k).anisotropySlope * k, bend, 1e-8 * std::abs(bend) + 1e-11);
     }
     EXPECT_DOUBLE_EQ(VonMises(0).ratioByK, 0.5);
     EXPECT_DOUBLE_EQ(VonMises(0).anisotropy, -0.125);
+    EXPECT_DOUBLE_EQ(VonMises(0).anisotropySlope, 1.0 / 12);
     EXPECT_TRUE(std::isfinite(VonMises(1e6).logI0));
     EXPECT_NEAR(VonMises(1e4).derivative * 2e8, 1, 1e-3);  // the radial variance tends to 1/(2 kappa^2)
 }

@@ -2,9 +2,11 @@
 // These tests open LibTorch: they are few and small.
 #include "Features.h"
 #include "TorchLibrary.h"
+#include "TrainingData.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Training.h"
 #include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -191,6 +193,48 @@ TEST_F(Training, LearnsMixedVariables) {
     EXPECT_LT(result.consistency.medianError, 0.1);
     EXPECT_LT(result.consistency.error90, 0.4);
     EXPECT_GT(result.consistency.points, 400);
+}
+
+// Geodesics that nothing bounds pass where every tilt is weak: points there have to be among those that are trained on.
+TEST(DrawPoints, AShareLiesWhereEveryTiltIsWeak) {
+    MatrixXd raw(3, 200);
+    std::mt19937_64 random(4);
+    std::normal_distribution<double> normal;
+    for (Eigen::Index k = 0; k < raw.cols(); k++)
+        raw.col(k) << normal(random), normal(random), 0.7 * normal(random);
+    const Variables v({Variable::torsion("phi"), Variable::torsion("psi"), Variable::number("d")});
+    const EmpiricalModel data(v, raw);
+    const double minLogSnr = 1, maxLogSnr = 5, strongest = std::exp(minLogSnr + 1);
+    const VectorXd low = VectorXd::Constant(1, raw.row(2).minCoeff()), high = VectorXd::Constant(1, raw.row(2).maxCoeff());
+    const int count = 4000;
+    const MatrixXd eta = drawPoints(data, {minLogSnr, maxLogSnr, low, high}, count, random);
+    ASSERT_TRUE(eta.allFinite());
+    int weak = 0, weakest = 0;
+    for (int c = 0; c < count; c++) {
+        const double phi = eta.col(c).segment<2>(v.offset(0)).norm(), psi = eta.col(c).segment<2>(v.offset(1)).norm();
+        EXPECT_LE(eta(0, c), 0);
+        EXPECT_LE(std::max(phi, psi), std::exp(maxLogSnr) * (1 + 1e-12));
+        EXPECT_GE(eta(0, c), -0.5 * std::exp(maxLogSnr) * (1 + 1e-12));
+        weak += std::max(phi, psi) <= strongest && -2 * eta(0, c) <= strongest;
+        weakest += std::max(phi, psi) <= strongest && -2 * eta(0, c) <= 0.05 / data.dataVariance();
+    }
+    EXPECT_GT(weak, 0.15 * count);
+    EXPECT_LT(weak, 0.35 * count);
+    EXPECT_GT(weakest, 5);  // weaker than the data's own width
+}
+
+// Without any tilt the posterior is the data's own distribution, whose covariance has no negative eigenvalue.
+TEST_F(Training, CovarianceOfTheDataThemselvesIsPositive) {
+    const EmpiricalModel data = vonMises(2, 1);
+    train(data, small(400), path());
+    const auto model = NetworkModel::load(path());
+    MatrixXd eta = MatrixXd::Zero(2, 25);
+    for (int c = 1; c < eta.cols(); c++)
+        eta.col(c) = (0.1 * c) * Eigen::Vector2d(std::cos(2.4 * c), std::sin(2.4 * c));
+    const Moments learned = model->moments(eta), exact = data.moments(eta);
+    EXPECT_LT((learned.J[0] - exact.J[0]).norm(), 0.15 * exact.J[0].norm());
+    for (const MatrixXd& J : learned.J)
+        EXPECT_GT(Eigen::SelfAdjointEigenSolver<MatrixXd>(J).eigenvalues()[0], 0);
 }
 
 TEST_F(Training, SameSeedSameModel) {

@@ -11,6 +11,7 @@ struct VonMises {
     double derivative;  ///< dA/dkappa = 1 - A/kappa - A^2, the radial variance
     /// (dA/dkappa - A/kappa)/kappa^2, what makes the covariance anisotropic; finite at kappa = 0 (-1/8).
     double anisotropy;
+    double anisotropySlope;  ///< (d anisotropy/dkappa)/kappa (1/12 at kappa = 0)
 
     explicit VonMises(double kappa);
 };

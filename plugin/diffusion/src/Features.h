@@ -24,16 +24,21 @@ public:
 
     int size() const { return static_cast<int>(first.size()); }
 
-    /// Column by column of eta: values and derivatives by the components `first` and `second` of eta, each [size x n].
+    /// Column by column of eta: values and derivatives by the components `first` and `second` of eta, each [size x n], and how the
+    /// second derivatives change along `direction` [m x n] (empty where none is given).
     struct Values {
-        Eigen::MatrixXd f, d1, d2, d11, d12, d22;
+        Eigen::MatrixXd f, d1, d2, d11, d12, d22, d11Along, d12Along, d22Along;
     };
-    Values evaluate(const Eigen::Ref<const Eigen::MatrixXd>& eta) const;
+    Values evaluate(const Eigen::Ref<const Eigen::MatrixXd>& eta, const Eigen::MatrixXd* direction = nullptr) const;
 
     /// Components of eta that feature k depends on (equal where it is only one; d2, d12, d22 are then zero).
     std::vector<int> first, second;
 
 private:
+    /// All features of one point, one after the other; T is double, or a number that carries its derivative along a direction.
+    template <class T, class Put>
+    void evaluatePoint(const T* eta, Put put) const;
+
     Variables vars;
     int harmonics;
     Eigen::VectorXd mean, low, high;

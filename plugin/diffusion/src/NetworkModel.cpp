@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/NetworkModel.h"
 #include "Features.h"
+#include "Potential.h"
 #include "Prior.h"
 #include "spacetime/Safetensors.h"
 #include "spacetime/Text.h"
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 using Eigen::MatrixXd;
@@ -23,8 +23,8 @@ const int Version = 1;
 const double LogSnrTolerance = 1e-6;
 /// Unlifted centres may leave the range of the data by this share of its width (training goes as far).
 const double RangeMargin = 0.1;
-/// Points that go through the network together: their tangents should stay in the cache.
-const Eigen::Index Block = 64;
+/// Points that go through the network together, and what their number times the directions should come to: tangents stay in the cache.
+const Eigen::Index Block = 64, BlockTangents = 128;
 
 json toJson(const VectorXd& v) { return std::vector<double>(v.data(), v.data() + v.size()); }
 
@@ -32,9 +32,6 @@ VectorXd vectorFrom(const json& j) {
     const std::vector<double> values = j.get<std::vector<double>>();
     return Eigen::Map<const VectorXd>(values.data(), static_cast<Eigen::Index>(values.size()));
 }
-
-/// tanh through exp, which Eigen vectorises; absolute accuracy 1e-16, which is what sums of units need.
-MatrixXd activation(const MatrixXd& a) { return 1 - 2 / ((2 * a.array()).exp() + 1); }
 
 }  // namespace
 
@@ -66,101 +63,68 @@ NetworkModel::NetworkModel(NetworkParameters parameters) : PosteriorModel(parame
             throw std::invalid_argument("NetworkModel: layer " + std::to_string(i) + " holds a weight that is not finite");
         in = out;
     }
+    potential = std::make_unique<Potential>(p.layers, *features, numStatistics());
 }
 
 NetworkModel::~NetworkModel() = default;
 
 Moments NetworkModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
-    const Eigen::Index n = eta.cols();
-    const bool covariance = order >= Order::Covariance;
+    const Eigen::Index n = eta.cols(), m = eta.rows();
     Moments out;
-    out.mu.resize(eta.rows(), n);
+    out.mu.resize(m, n);
     out.psi.resize(n);
-    for (Eigen::Index start = 0; start < n; start += Block) {
-        const Eigen::Index count = std::min(Block, n - start);
-        Moments part = computeBlock(eta.middleCols(start, count), covariance);
-        out.mu.middleCols(start, count) = part.mu;
-        out.psi.segment(start, count) = part.psi;
-        std::move(part.J.begin(), part.J.end(), std::back_inserter(out.J));
-    }
+    if (order >= Order::Covariance)
+        out.J.resize(n);
     if (order == Order::Third)
-        thirdByDifference(eta, *direction, out);
+        out.third.resize(n);
+    const Eigen::Index block = order == Order::Mean ? Block : std::clamp<Eigen::Index>(BlockTangents / m, 2, Block);
+    for (Eigen::Index start = 0; start < n; start += block) {
+        const Eigen::Index count = std::min(block, n - start);
+        if (order == Order::Third) {
+            const MatrixXd along = direction->middleCols(start, count);
+            computeBlock(eta.middleCols(start, count), &along, start, out);
+        }
+        else
+            computeBlock(eta.middleCols(start, count), nullptr, start, out);
+    }
     return out;
 }
 
-Moments NetworkModel::computeBlock(const Eigen::Ref<const MatrixXd>& eta, bool covariance) const {
-    const Eigen::Index n = eta.cols(), m = eta.rows();
-    const int hidden = static_cast<int>(p.layers.size()) - 1, nf = features->size();
-    const Features::Values x = features->evaluate(eta);
-
-    // Forward: activations h and their slopes 1 - h^2.
-    std::vector<MatrixXd> h(hidden), slope(hidden), back(hidden);
-    for (int l = 0; l < hidden; l++) {
-        MatrixXd a = p.layers[l].weight * (l == 0 ? x.f : h[l - 1]);
-        a.colwise() += p.layers[l].bias;
-        h[l] = activation(a);
-        slope[l] = 1 - h[l].array().square();
+void NetworkModel::computeBlock(const MatrixXd& eta, const MatrixXd* direction, Eigen::Index start, Moments& out) const {
+    MatrixXd *J = out.J.empty() ? nullptr : &out.J[start], *third = out.third.empty() ? nullptr : &out.third[start];
+    const Features::Values x = features->evaluate(eta, direction);
+    for (Eigen::Index c = 0; c < eta.cols(); c++) {
+        Prior::Moments base = prior->moments(eta.col(c), J != nullptr, direction == nullptr ? nullptr : &(*direction)(0, c));
+        out.psi[start + c] = base.psi;
+        out.mu.col(start + c) = base.mu;
+        if (J != nullptr)
+            J[c] = std::move(base.H);
+        if (third != nullptr)
+            third[c] = std::move(base.third);
     }
-    // Reverse: back[l] = dN/dh_l, then the gradient by the features.
-    const auto& last = p.layers.back();
-    MatrixXd g = last.weight.transpose().replicate(1, n);
-    for (int l = hidden - 1; l >= 0; l--) {
-        back[l] = g;
-        g = p.layers[l].weight.transpose() * (back[l].array() * slope[l].array()).matrix();
-    }
-
-    Moments out;
-    out.psi = ((last.weight * h.back()).array() + last.bias[0]).matrix().transpose();
-    out.mu.resize(m, n);
-    if (covariance)
-        out.J.resize(n);
-    for (Eigen::Index c = 0; c < n; c++) {
-        Prior::Moments base = prior->moments(eta.col(c), covariance);
-        out.psi[c] += base.psi;
-        for (int k = 0; k < nf; k++) {
+    const Potential::Values N = potential->evaluate(x, J, direction, third);
+    out.psi.segment(start, eta.cols()) += N.N;
+    for (Eigen::Index c = 0; c < eta.cols(); c++)
+        for (int k = 0; k < features->size(); k++) {
             const int i = features->first[k], j = features->second[k];
-            base.mu[i] += g(k, c) * x.d1(k, c);
-            base.mu[j] += g(k, c) * x.d2(k, c);
-            if (covariance) {
-                base.H(i, i) += g(k, c) * x.d11(k, c);
-                base.H(j, j) += g(k, c) * x.d22(k, c);
-                base.H(i, j) += g(k, c) * x.d12(k, c);
-                base.H(j, i) += g(k, c) * x.d12(k, c);
+            const double g = N.gradient(k, c);
+            out.mu(i, start + c) += g * x.d1(k, c);
+            out.mu(j, start + c) += g * x.d2(k, c);
+            // The features' own curvature.
+            auto add = [i, j](MatrixXd& H, double d11, double d12, double d22) {
+                H(i, i) += d11;
+                H(j, j) += d22;
+                H(i, j) += d12;
+                H(j, i) += d12;
+            };
+            if (J != nullptr)
+                add(J[c], g * x.d11(k, c), g * x.d12(k, c), g * x.d22(k, c));
+            if (third != nullptr) {
+                const double along = N.gradientAlong(k, c);
+                add(third[c], along * x.d11(k, c) + g * x.d11Along(k, c), along * x.d12(k, c) + g * x.d12Along(k, c),
+                    along * x.d22(k, c) + g * x.d22Along(k, c));
             }
         }
-        out.mu.col(c) = base.mu;
-        if (covariance)
-            out.J[c] = std::move(base.H);
-    }
-
-    if (covariance) {
-        // Only tanh bends: Hess N = sum over units of dN/dh tanh''(a) (da/deta)(da/deta)^T, plus the features' own curvature
-        // above. Tangents of all points and directions go through each layer as one product; column c m + i is direction i.
-        MatrixXd tangent = MatrixXd::Zero(nf, n * m);
-        for (Eigen::Index c = 0; c < n; c++)
-            for (int k = 0; k < nf; k++) {
-                tangent(k, c * m + features->first[k]) += x.d1(k, c);
-                tangent(k, c * m + features->second[k]) += x.d2(k, c);
-            }
-        MatrixXd weighted;
-        for (int l = 0; l < hidden; l++) {
-            const MatrixXd da = p.layers[l].weight * tangent;
-            for (Eigen::Index c = 0; c < n; c++) {
-                const auto block = da.middleCols(c * m, m);
-                const VectorXd bend = -2 * h[l].col(c).array() * slope[l].col(c).array() * back[l].col(c).array();
-                weighted.noalias() = bend.asDiagonal() * block;
-                out.J[c].noalias() += block.transpose() * weighted;
-            }
-            if (l + 1 < hidden) {
-                tangent.resize(da.rows(), da.cols());
-                for (Eigen::Index c = 0; c < n; c++)
-                    tangent.middleCols(c * m, m) = da.middleCols(c * m, m).array().colwise() * slope[l].col(c).array();
-            }
-        }
-        for (MatrixXd& J : out.J)
-            J = (0.5 * (J + J.transpose())).eval();  // symmetric to the last digit
-    }
-    return out;
 }
 
 void NetworkModel::checkRange(const VectorXd& eta, const std::string& what) const {

@@ -18,10 +18,11 @@ public:
     struct Moments {
         double psi;
         Eigen::VectorXd mu;
-        Eigen::MatrixXd H;
+        Eigen::MatrixXd H, third;
     };
-    /// Throws std::invalid_argument when eta_l is too large for the Gaussian to be normalised. H is left empty unless asked for.
-    Moments moments(const Eigen::Ref<const Eigen::VectorXd>& eta, bool covariance) const;
+    /// Throws std::invalid_argument when eta_l is too large for the Gaussian to be normalised. H is left empty unless asked for, and so
+    /// is its derivative along `direction` [m].
+    Moments moments(const Eigen::Ref<const Eigen::VectorXd>& eta, bool covariance, const double* direction = nullptr) const;
 
     const Eigen::VectorXd& mean() const { return m0; }
     double variance() const { return s2; }

@@ -15,6 +15,10 @@ namespace Spacetime {
 namespace {
 
 const double ShareBelowRange = 0.1;
+/// Share of the points where every tilt is weak: geodesics that nothing bounds pass there, and few independent draws would leave all
+/// variables weak at once. Weak ends a unit of log-SNR inside the range, where posteriors still have several modes and errors of J
+/// mislead a solver most.
+const double WeakShare = 0.2, WeakTop = 1;
 const double MaxNoise = 6;
 /// Uniform centres leave the range of the data by this share of its width on each side.
 const double Widening = 0.15;
@@ -42,8 +46,33 @@ MatrixXd drawPoints(const EmpiricalModel& samples, const DrawRange& range, int c
             return std::max(range.minLogSnr + std::log(std::max(uniform(random), 1e-3)), range.minLogSnr - 5);
         return range.minLogSnr + (range.maxLogSnr - range.minLogSnr) * uniform(random);
     };
+    auto drawWeak = [&] {
+        VectorXd point = VectorXd::Zero(v.numStatistics());
+        const double strongest = std::exp(std::min(range.minLogSnr + WeakTop, range.maxLogSnr));
+        // Uniform in the logarithm of the precision under the Gaussian prior, and in the mean under it.
+        const double precision = std::pow(1 + variance * strongest, uniform(random)) / variance;
+        if (v.hasQuadratic())
+            point[0] = -0.5 * (precision - 1 / variance);
+        for (int i = 0, u = 0; i < v.size(); i++) {
+            const int o = v.offset(i);
+            if (v[i].lifted()) {
+                const double kappa = strongest * std::sqrt(uniform(random)), angle = 2 * M_PI * uniform(random);
+                point[o] = kappa * std::cos(angle);
+                point[o + 1] = kappa * std::sin(angle);
+            }
+            else {
+                point[o] = precision * (range.low[u] + (range.high[u] - range.low[u]) * uniform(random)) - mean0[u] / variance;
+                u++;
+            }
+        }
+        return point;
+    };
     MatrixXd eta = MatrixXd::Zero(v.numStatistics(), count);
     for (int c = 0; c < count; c++) {
+        if (uniform(random) < WeakShare) {
+            eta.col(c) = drawWeak();
+            continue;
+        }
         const bool shared = uniform(random) < 0.5, fromSamples = uniform(random) < 0.5, byWeight = uniform(random) < 0.5;
         const double common = drawLogSnr(), noise = 1 + (MaxNoise - 1) * uniform(random), pick = uniform(random);
         Eigen::Index k = static_cast<Eigen::Index>(pick * logW.size());

@@ -19,8 +19,12 @@ struct DrawRange {
  * Draws spacetime points [m x count] for training, more widely spread than the data's own noisy marginal, because geodesics
  * leave that marginal (they pass between its modes).
  *
- * Log-SNR: uniform in its range, 10 % below it (e^l uniform from 0); for half of the points all variables share one, for the others
- * each lifted variable and the unlifted ones together have their own. Centres: a quarter at samples drawn by weight and a
+ * A fifth has every tilt weak: log-SNR up to one above the minimum of the range, lifted variables uniform in the disc of those kappa,
+ * unlifted ones uniform in the logarithm of the precision under the Gaussian prior (from no tilt at all) and in the mean under it,
+ * over the range of the data. This is where geodesics without a bound pass.
+ *
+ * The others: log-SNR uniform in its range, 10 % below it (e^l uniform from 0); for half of them all variables share one, for the
+ * rest each lifted variable and the unlifted ones together have their own. Centres: a quarter at samples drawn by weight and a
  * quarter at samples drawn evenly, each moved by 1-6 times the noise that belongs to its log-SNR; half uniform on every
  * circle and over the (widened) range of the unlifted variables, as are unlifted centres that noise took out of that range.
  */

@@ -8,6 +8,7 @@
 namespace Spacetime {
 
 class Features;
+class Potential;
 class Prior;
 
 /// Everything a model file holds: the variables, what the network was trained on, and its weights.
@@ -65,11 +66,12 @@ protected:
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
 
 private:
-    Moments computeBlock(const Eigen::Ref<const Eigen::MatrixXd>& eta, bool covariance) const;
+    void computeBlock(const Eigen::MatrixXd& eta, const Eigen::MatrixXd* direction, Eigen::Index start, Moments& out) const;
 
     NetworkParameters p;
     std::unique_ptr<Prior> prior;
     std::unique_ptr<Features> features;
+    std::unique_ptr<Potential> potential;
 };
 
 }  // namespace Spacetime
