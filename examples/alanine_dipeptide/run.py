@@ -172,7 +172,8 @@ def main() -> int:
     curves: dict[str, Any] = {}
     for row, model in zip(ROWS[:2], (exact, network)):
         begin = time.time()
-        curves[row] = st.geodesic(model, a, b, logSnr=LOG_SNR, preset="transition", points=POINTS, temperature=md.TEMPERATURE)
+        curves[row] = st.geodesic(model, a, b, logSnr=LOG_SNR, preset="transition", points=POINTS, temperature=md.TEMPERATURE,
+                                   threads=arguments.processes)
         progress.say(f"{row}: {time.time() - begin:.1f} s")
     ways = waysRound(a, b, surface)
     turns = ways[0][1]

@@ -128,10 +128,10 @@ def baselineTable(grid, ours, full):
     ends = [VARIABLES.naturalParameter(point, 4.0) for point in (A, B)]
     print(f"\n{'published method, same network':34s} {'exact':>8s} {'ours':>8s} {'s a step':>9s} {'10,000 steps, s':>16s} {'ours, s':>8s} {'ratio':>7s}   (150 steps timed, default threads; "
           "exact length of one full run)")
-    for problem, options in {"free": {}, "kappa >= e^4": dict(minLogSnr=4)}.items():
+    for problem, options in {"free": {}, "kappa >= e^4": dict(minKappa=float(np.exp(4)))}.items():
         if full:
             solution = baseline.solve(net, *ends, **options)
-            reached[problem] = {"exact_length": float(solution.curve(net.model).measure(grid).lengthExtrapolated), "seconds": solution.seconds}
+            reached[problem] = {"exact_length": float(solution.length(grid, fine=True)), "seconds": round(solution.seconds, 1)}
             record.write_text(json.dumps(reached, indent=1) + "\n")
         step = baseline.timePerStep(net, *ends, steps=150, **options)
         exact, seconds, _ = ours["network", problem]

@@ -67,11 +67,12 @@ def testTheErrorIsWhatItSays(exact, network):
 
 
 def testTheCurveOfTheNetworkIsNearlyAsShort(exact, network):
-    own = st.geodesic(network, A, B, minLogSnr=4, temperature=300)
-    best = st.geodesic(exact, A, B, minLogSnr=4)
-    judged = own.measure(exact)
-    assert best.length <= judged.length * (1 + 1e-6)
-    assert judged.length < 1.02 * best.length
+    """On the way round the torus that stays where there are samples; mountains without any are for no network to know."""
+    own, best = (next(r for r in st.geodesics(model, A, B, minLogSnr=4) if list(r.windings) == [1, -1]) for model in (network, exact))
+    assert own.converged and best.converged
+    judged = own.curve.measure(exact)
+    assert best.measure.length <= judged.length * (1 + 1e-6)
+    assert judged.length < 1.02 * best.measure.length
 
 
 def testTheTransitionPresetFindsTheSamePass(exact, network):

@@ -29,7 +29,7 @@ const double LeapTolerance = 0.02;
 /// Relative change of the length by twice as many segments, and relative violation of a constraint, that a converged curve may have.
 const double DiscretisationTolerance = 1e-2, ViolationTolerance = 1e-2;
 /// Violation between the nodes from which on a curve is solved again with a reserve, and how often.
-const double WantedViolation = 2e-3, LargestReserve = 0.1;
+const double WantedViolation = 5e-3, LargestReserve = 0.1;
 const int MaxReserveRounds = 2;
 /// Share of a constraint's bound that the posteriors of a model and its surrogate may differ by.
 const double SurrogateReserve = 0.08;
