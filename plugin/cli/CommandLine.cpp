@@ -5,6 +5,7 @@
 #include "spacetime/Samples.h"
 #include "spacetime/Text.h"
 #include <cmath>
+#include <cstdio>
 #include <iostream>
 #include <stdexcept>
 #include <unistd.h>
@@ -183,6 +184,17 @@ void onInterrupt(int) { interruptFlag = 1; }
 InterruptGuard::InterruptGuard() : previous(std::signal(SIGINT, onInterrupt)) { interruptFlag = 0; }
 InterruptGuard::~InterruptGuard() { std::signal(SIGINT, previous); }
 bool InterruptGuard::interrupted() { return interruptFlag != 0; }
+
+SolverProgress::~SolverProgress() {
+    if (show)
+        std::fprintf(stderr, "\r             \r");
+}
+
+bool SolverProgress::operator()(double fraction) const {
+    if (show && fraction >= 0)
+        std::fprintf(stderr, "\rsolving %3.0f %%", 100 * fraction);
+    return !InterruptGuard::interrupted();
+}
 
 void checkOutput(const std::string& path, bool overwrite) {
     if (!overwrite && access(path.c_str(), F_OK) == 0)

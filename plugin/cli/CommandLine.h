@@ -69,6 +69,18 @@ private:
     void (*previous)(int);
 };
 
+/// Shows a solver's progress at a terminal for as long as it lives, and tells the solver of Ctrl-C.
+class SolverProgress {
+public:
+    explicit SolverProgress(const CommandLine& line) : show(line.showProgress()) {}
+    ~SolverProgress();
+    bool operator()(double fraction) const;
+
+private:
+    InterruptGuard guard;
+    bool show;
+};
+
 /// Fails now, not after an hour's work, where the output exists and must not be overwritten.
 void checkOutput(const std::string& path, bool overwrite);
 

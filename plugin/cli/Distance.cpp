@@ -53,7 +53,7 @@ int runDistance(const std::vector<std::string>& words) {
     po::options_description options("Distance");
     options.add_options()("pairs", po::value<std::string>(), "CSV file, 2 n numbers a row: a pair of clean points (rad, nm)")("from", po::value<std::string>(), "one pair: a,b,...")(
         "to", po::value<std::string>(), "its other end")("log-snr", po::value<std::string>(), "log-SNR of both ends (4); the distance depends on it")(
-        "points", po::value<std::string>(), "nodes of each curve (65)")("tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-6)")(
+        "points", po::value<std::string>(), "nodes of each curve (65)")("tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-4)")(
         "threads", po::value<std::string>(), "pairs solved at the same time (all cores)")("out", po::value<std::string>(), "CSV file to write: distance,length,speed_gap,converged a pair");
     options.add(constraintOptions()).add(modelOptions());
     const CommandLine line("distance MODEL --pairs FILE.csv | --from a,b --to a,b [options]", options, "", words);
@@ -86,19 +86,15 @@ int runDistance(const std::vector<std::string>& words) {
     }
     GeodesicOptions o;
     o.numPoints = line.integer("points", 65, 5);
-    o.tolerance = line.number("tolerance", o.tolerance);
+    // The step that meets this tolerance is taken, so that the length is right to far more digits.
+    o.tolerance = line.number("tolerance", 1e-4);
     o.threads = line.integer("threads", 0, 0);
     readConstraints(line, vars, temperature, o);
-    const InterruptGuard guard;
-    const bool show = line.showProgress();
-    o.progress = [show](double fraction) {
-        if (show && fraction >= 0)
-            std::fprintf(stderr, "\rsolving %3.0f %%", 100 * fraction);
-        return !InterruptGuard::interrupted();
-    };
-    const auto batch = geodesicBatch(*model, a, b, o);
-    if (show)
-        std::fprintf(stderr, "\r             \r");
+    const auto batch = [&] {
+        const SolverProgress progress(line);
+        o.progress = std::cref(progress);
+        return geodesicBatch(*model, a, b, o);
+    }();
 
     std::string table = "distance,length,speed_gap,converged\n";
     json list = json::array();

@@ -125,16 +125,11 @@ int runGeodesic(const std::vector<std::string>& words) {
     const VectorXd a = endPoint(vars, line.numbers("from"), logSnr.front(), line.has("noisy"), schedule, "--from");
     const VectorXd b = endPoint(vars, line.numbers("to"), logSnr.back(), line.has("noisy"), schedule, "--to");
 
-    const InterruptGuard guard;
-    const bool show = line.showProgress();
-    o.progress = [show](double fraction) {
-        if (show && fraction >= 0)
-            std::fprintf(stderr, "\rsolving %3.0f %%", 100 * fraction);
-        return !InterruptGuard::interrupted();
-    };
-    auto results = geodesic(*model, a, b, o);
-    if (show)
-        std::fprintf(stderr, "\r             \r");
+    auto results = [&] {
+        const SolverProgress progress(line);
+        o.progress = std::cref(progress);
+        return geodesic(*model, a, b, o);
+    }();
 
     const double kT = temperature > 0 ? MolarGasConstant * temperature : 0;
     json list = json::array();

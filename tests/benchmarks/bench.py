@@ -68,15 +68,16 @@ def gridModel():
 
 
 def fastest(solve, repeats=5):
-    """The solutions, and the least wall time of `repeats` calls: what else the machine does only adds."""
-    seconds = []
+    """Solutions of the fastest of `repeats` calls, and its wall time: what else the machine does only adds."""
+    runs = []
     for _ in range(repeats):
         begin = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             results = solve()
-        seconds.append(time.perf_counter() - begin)
-    return results, min(seconds)
+        runs.append((time.perf_counter() - begin, results))
+    seconds, results = min(runs, key=lambda run: run[0])
+    return results, seconds
 
 
 def solverTable(network, fullBaseline):
@@ -143,13 +144,17 @@ def pairsTable():
     grid, _, _ = gridModel()
     random = np.random.default_rng(1)
     a, b = random.uniform(-np.pi, np.pi, (2, 1000, 2))
-    print(f"\n{'1,000 pairs, exact posterior on the grid':44s} {'seconds':>8s} {'worst gap':>10s} {'not converged':>14s}")
-    for points in (65, 129):
-        begin = time.perf_counter()
-        batch = st.geodesicsOfPairs(grid, a, b, points=points)
-        seconds = time.perf_counter() - begin
-        solved = [pair.results[0] for pair in batch if pair.results]
-        print(f"{points} points, all cores{'':26s} {seconds:8.2f} {max(r.measure.speedGap for r in solved):10.1e} {len(batch) - sum(r.converged for r in solved):14d}", flush=True)
+    begin = time.perf_counter()
+    distances = st.distance(grid, a, b)
+    seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    batch = st.geodesicsOfPairs(grid, a, b, points=129)
+    secondsFine = time.perf_counter() - begin
+    fine = np.array([pair.results[0].measure.lengthExtrapolated for pair in batch])
+    loose = sum(not pair.results[0].converged for pair in batch)
+    print(f"\n1,000 pairs, exact posterior on the grid, free, all cores: distances (65 points) {seconds:.1f} s; curves of 129 points {secondsFine:.1f} s, {loose} not converged, "
+          f"largest speed gap {max(pair.results[0].measure.speedGap for pair in batch):.1e}; distances differ from theirs by at most {np.max(np.abs(distances / fine - 1)):.1e} "
+          f"(relative), by {np.median(np.abs(distances / fine - 1)):.1e} in the median", flush=True)
 
 
 def optimumTable():

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Derivatives of energy and constraints against finite differences, the block solver against dense algebra, and constrained geodesics.
 #include "Newton.h"
+#include "Torus.h"
 #include "spacetime/Models.h"
 #include <Eigen/Dense>
 #include <cmath>
@@ -199,21 +200,6 @@ MatrixXd shakenCurve(const PosteriorModel& model, const Chart& chart, int N, std
     MatrixXd zeta = chart.start(a, b, std::vector<int>(model.variables().size(), 0), N);
     zeta.middleCols(1, N - 1) += 0.1 * randomMatrix(random, zeta.rows(), N - 1);
     return zeta;
-}
-
-/// Exact posterior of a periodic surface with a mountain at a = 0, as an exhaustive grid.
-EmpiricalModel torus(int n) {
-    MatrixXd x(2, n * n);
-    VectorXd w(n * n);
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) {
-            const double a = -M_PI + (i + 0.5) * 2 * M_PI / n, b = -M_PI + (j + 0.5) * 2 * M_PI / n;
-            x.col(i * n + j) << a, b;
-            w[i * n + j] = -6 * std::exp(4 * (std::cos(a) - 1)) + 1.5 * std::cos(2 * b);
-        }
-    EmpiricalModel::Options o;
-    o.grid = true;
-    return EmpiricalModel(Variables({Variable::torsion("a"), Variable::torsion("b")}), x, w, o);
 }
 
 VectorXd point(const PosteriorModel& model, double a, double b, double logSnr) { return model.variables().naturalParameter(Eigen::Vector2d(a, b), logSnr); }

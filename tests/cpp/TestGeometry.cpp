@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Exponential and logarithm maps, divergences and metrics against closed forms.
 #include "spacetime/Geometry.h"
+#include "Torus.h"
 #include "spacetime/Models.h"
 #include <Eigen/Cholesky>
 #include <cmath>
@@ -51,19 +52,6 @@ EmpiricalModel::Options exhaustive() {
     EmpiricalModel::Options o;
     o.grid = true;
     return o;
-}
-
-/// Exact posterior of a periodic surface with a barrier ridge, as an exhaustive grid.
-EmpiricalModel torus(int n) {
-    MatrixXd x(2, n * n);
-    VectorXd w(n * n);
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) {
-            const double a = -M_PI + (i + 0.5) * 2 * M_PI / n, b = -M_PI + (j + 0.5) * 2 * M_PI / n;
-            x.col(i * n + j) << a, b;
-            w[i * n + j] = -3 * std::exp(4 * (std::cos(a) - 1)) + 1.5 * std::cos(2 * b) + 0.5 * std::sin(a - b);
-        }
-    return EmpiricalModel(Variables({Variable::torsion("a"), Variable::torsion("b")}), x, w, exhaustive());
 }
 
 /// Torsion without a preference: posteriors are von Mises distributions.
@@ -175,7 +163,7 @@ TEST(Geometry, ExponentialAndLogarithmOfAMixture) {
 }
 
 TEST(Geometry, ExponentialAndLogarithmOnTheTorus) {
-    const EmpiricalModel e = torus(48);
+    const EmpiricalModel e = torus(48, 3, 0.5);
     expectInverse(e, e.variables().naturalParameter(Vector2d(-1.2, 0.1), 2), e.variables().naturalParameter(Vector2d(1.2, -0.6), 1.5), 1e-6);
 }
 
@@ -253,7 +241,7 @@ TEST(Geometry, LineIntegralFindsTheSwitchBetweenWells) {
         EXPECT_NEAR(klDivergence(hidden, b, a), klDivergence(g, b, a), 1e-9 * klDivergence(g, b, a)) << l;
         EXPECT_NEAR(jeffreysDivergence(hidden, a, b), klDivergence(g, a, b) + klDivergence(g, b, a), 1e-9 * klDivergence(g, a, b)) << l;
     }
-    const EmpiricalModel e = torus(48);
+    const EmpiricalModel e = torus(48, 3, 0.5);
     const VectorXd a = e.variables().naturalParameter(Vector2d(-1.2, 0.1), 3), b = e.variables().naturalParameter(Vector2d(2, -2.6), 3.2);
     EXPECT_NEAR(klDivergence(Disguised(e, 1), a, b), klDivergence(e, a, b), 1e-9 * klDivergence(e, a, b));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Geodesics against closed forms, bounds, windings and what is refused.
+#include "Torus.h"
 #include "spacetime/Models.h"
 #include "spacetime/Solver.h"
 #include <Eigen/Geometry>
@@ -20,22 +21,6 @@ GaussianMixtureModel threeWells() {
     MatrixXd means(1, 3);
     means << -2.5, 0.5, 2.5;
     return GaussianMixtureModel(means, VectorXd::Constant(3, 0.5625), Eigen::Vector3d(0.275, 0.45, 0.275));
-}
-
-/// Exact posterior of a periodic surface with a barrier ridge, as an exhaustive grid.
-EmpiricalModel torus(int n) {
-    MatrixXd x(2, n * n);
-    VectorXd w(n * n);
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) {
-            const double a = -M_PI + (i + 0.5) * 2 * M_PI / n, b = -M_PI + (j + 0.5) * 2 * M_PI / n;
-            x.col(i * n + j) << a, b;
-            // A mountain at a = 0 makes the short way round in `a` the high one.
-            w[i * n + j] = -6 * std::exp(4 * (std::cos(a) - 1)) + 1.5 * std::cos(2 * b);
-        }
-    EmpiricalModel::Options o;
-    o.grid = true;
-    return EmpiricalModel(Variables({Variable::torsion("a"), Variable::torsion("b")}), x, w, o);
 }
 
 double smallestKappa(const MatrixXd& eta) {

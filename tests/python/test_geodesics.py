@@ -81,6 +81,15 @@ def testBatchAgreesWithSingleCallsAndSurvivesBadPairs(grid):
     assert np.isnan(d[4]) and np.all(d[[0, 1, 2, 3, 5]] > 0)
 
 
+def testFurtherStartsFindASecondMinimum(grid):
+    a, b = (0.91559434, 2.8079974), (-0.29725841, -0.92817386)
+    one = st.geodesics(grid, a, b, points=65)
+    more = st.geodesics(grid, a, b, points=65, starts=3)
+    assert len(more) > 1 and all(r.converged for r in more)
+    assert more[0].measure.length < 0.9 * one[0].measure.length
+    assert one[0].measure.length == pytest.approx(more[1].measure.length, rel=1e-3)
+
+
 def testDistanceIsSymmetricAndObeysTheTriangle(grid):
     random = np.random.default_rng(5)
     x, y, z = random.uniform(-3, 3, (3, 5, 2))

@@ -78,6 +78,19 @@ PointConstraint::Derivatives FreeEnergyConstraint::derivatives(const VectorXd& e
     return d;
 }
 
+std::string kappaName(const Variable& v) { return "kappa of " + v.name; }
+
+Constraints pointConstraints(const PosteriorModel& model, const GeodesicOptions& options, const VectorXd& etaA, bool freeEnergy) {
+    Constraints c;
+    if (std::isfinite(options.maxVariance))
+        c.push_back(std::make_unique<VarianceConstraint>(model.variables(), options.maxVariance));
+    for (size_t r = 0; r < options.avoid.size(); r++)
+        c.push_back(std::make_unique<RegionConstraint>(model, options.avoid[r], "region " + std::to_string(r + 1)));
+    if (freeEnergy && std::isfinite(options.maxFreeEnergy))
+        c.push_back(std::make_unique<FreeEnergyConstraint>(model, etaA, options.maxFreeEnergy));
+    return c;
+}
+
 LogSnrPenalty logSnrPenalty(const Variables& vars, const VectorXd& eta, double low) {
     const double sharpness = 10;
     const Eigen::Index m = eta.size();

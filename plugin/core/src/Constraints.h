@@ -85,6 +85,12 @@ private:
     double start, limit;
 };
 
+/// Name of the bound on kappa of a lifted variable.
+std::string kappaName(const Variable& v);
+
+/// The conditions of `options` on every point of a curve that starts at etaA; the bound on the free energy is left out where it is not asked for.
+Constraints pointConstraints(const PosteriorModel& model, const GeodesicOptions& options, const Eigen::VectorXd& etaA, bool freeEnergy);
+
 /// Value, gradient and Hessian of softplus_10(l_low - l), the low-variance penalty of arXiv:2505.17517, in eta.
 /// l is the log-SNR, and log(|eta_x|/sqrt(n)) where all n variables are lifted.
 struct LogSnrPenalty {
