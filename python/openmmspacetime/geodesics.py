@@ -260,7 +260,7 @@ def distance(model: _core.PosteriorModel, a, b, logSnr: float = 4.0, points: int
     """Fisher-Rao distances between pairs of states at a log-SNR: the Diffusion Edit Distance of arXiv:2505.17517.
 
     The distance depends on `logSnr`: at a high one it resolves details, at a low one it sees where a state lies in the data only.
-    Every curve is a minimum; of 1,000 random pairs on the alanine surface 1 % have a shorter one elsewhere, which `starts=3` finds
+    Every curve is a minimum; of 200 random pairs on the alanine surface 12 had a shorter one elsewhere, by up to 17 %, which `starts=3` finds
     at several times the cost.
 
     Parameters
