@@ -22,11 +22,11 @@ import numpy as np
 from scipy import linalg, optimize
 
 import openmmspacetime as st
+from openmmspacetime.surface import GAS_CONSTANT
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "alanine_dipeptide"
 A, B = (-2.58, 2.79), (1.09, -0.88)
 TEMPERATURE = 300.0
-GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K
 EUCLIDEAN_BOUNDS = (None, -1, 0, 1, 2, 3)
 LIFTED_BOUNDS = (None, 0, 1, 2, 3)
 #: Rounds of L-BFGS-B on a level end when S falls by less than this share of itself.

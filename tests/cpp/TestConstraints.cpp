@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Derivatives of energy and constraints against finite differences, the block solver against dense algebra, and constrained geodesics.
 #include "Newton.h"
+#include "ExpectError.h"
 #include "Torus.h"
 #include "spacetime/Models.h"
 #include <Eigen/Dense>
@@ -226,19 +227,6 @@ const GeodesicResult& withWindings(const std::vector<GeodesicResult>& results, c
         if (r.windings == windings)
             return r;
     throw std::runtime_error("no result of these windings");
-}
-
-/// The call must throw std::invalid_argument whose message holds every one of the parts.
-void expectInvalid(const std::function<void()>& call, const std::vector<std::string>& parts) {
-    try {
-        call();
-    }
-    catch (const std::invalid_argument& error) {
-        for (const std::string& part : parts)
-            EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << "\"" << error.what() << "\" does not say \"" << part << "\"";
-        return;
-    }
-    ADD_FAILURE() << "no error, expected one that says \"" << parts[0] << "\"";
 }
 
 /// Nearby curves that meet the constraints at nodes and middles: none may have a smaller energy.
@@ -745,41 +733,41 @@ TEST(ConstrainedGeodesic, ErrorsSayWhatWasAskedFor) {
     o.numPoints = 33;
     auto call = [&] { geodesic(e, a, b, o); };
     o.maxVariance = 0.0123;
-    expectInvalid(call, {"the start point", "tr Cov = 0.0", "0.0123"});
+    expectError(call, {"the start point", "tr Cov = 0.0", "0.0123"});
     for (double bad : {0.0, -2.5, double(NAN)}) {
         o.maxVariance = bad;
-        expectInvalid(call, {"a positive bound on tr Cov", std::isnan(bad) ? "nan" : bad == 0 ? "got 0" : "-2.5"});
+        expectError(call, {"a positive bound on tr Cov", std::isnan(bad) ? "nan" : bad == 0 ? "got 0" : "-2.5"});
     }
     o = GeodesicOptions();
     o.numPoints = 33;
     o.avoid = {{point(e, 1.3, -0.2, 3.0), 3.25}};
-    expectInvalid(call, {"the end point lies inside region 1", "3.25 are asked for"});
+    expectError(call, {"the end point lies inside region 1", "3.25 are asked for"});
     o.avoid = {{point(e, 3, 3, 3.0), 0.5}, {point(e, -1.2, 0.1, 3.0), 2.125}};
-    expectInvalid(call, {"the start point lies inside region 2", "2.125"});
+    expectError(call, {"the start point lies inside region 2", "2.125"});
     o.avoid = {{point(e, 0, 0, 3.0), 1e6}};
-    expectInvalid(call, {"the start point lies inside region 1", "1e+06 are asked for"});
+    expectError(call, {"the start point lies inside region 1", "1e+06 are asked for"});
     for (double bad : {0.0, -1.5, double(NAN), Infinity}) {
         o.avoid = {{point(e, 0, 0, 3.0), bad}};
-        expectInvalid(call, {"region 1 needs a positive number of nats", std::isnan(bad) ? "nan" : std::isinf(bad) ? "inf" : bad == 0 ? "got 0" : "-1.5"});
+        expectError(call, {"region 1 needs a positive number of nats", std::isnan(bad) ? "nan" : std::isinf(bad) ? "inf" : bad == 0 ? "got 0" : "-1.5"});
     }
     o.avoid = {{VectorXd::Ones(3), 1.0}};
-    expectInvalid(call, {"region 1 needs a centre of 4"});
+    expectError(call, {"region 1 needs a centre of 4"});
     o.avoid = {{VectorXd::Constant(4, NAN), 1.0}};
-    expectInvalid(call, {"region 1 needs a centre of 4 finite"});
+    expectError(call, {"region 1 needs a centre of 4 finite"});
     o.avoid.clear();
     for (double bad : {0.0, -3.5, double(NAN)}) {
         o.maxFreeEnergy = bad;
-        expectInvalid(call, {"a positive bound on the free energy", std::isnan(bad) ? "nan" : bad == 0 ? "got 0" : "-3.5"});
+        expectError(call, {"a positive bound on the free energy", std::isnan(bad) ? "nan" : bad == 0 ? "got 0" : "-3.5"});
     }
     o.maxFreeEnergy = Infinity;
     o.penaltyWeight = -4.5;
-    expectInvalid(call, {"-4.5"});
+    expectError(call, {"-4.5"});
     o.penaltyWeight = 0;
     o.numStarts = -3;
-    expectInvalid(call, {"-3"});
+    expectError(call, {"-3"});
     o.numStarts = 0;
     o.start = MatrixXd::Ones(3, 5);
-    expectInvalid(call, {"got 5 with 3"});
+    expectError(call, {"got 5 with 3"});
 }
 
 TEST(ConstrainedGeodesic, WhatCannotBeMetIsSaid) {
@@ -790,7 +778,7 @@ TEST(ConstrainedGeodesic, WhatCannotBeMetIsSaid) {
     o.numPoints = 33;
     o.minKappa = 20;
     o.maxFreeEnergy = 0.25;
-    expectInvalid([&] { geodesic(e, a, b, o); }, {"no curve was found that keeps free energy below 0.25"});
+    expectError([&] { geodesic(e, a, b, o); }, {"no curve was found that keeps free energy below 0.25"});
 }
 
 TEST(ConstrainedGeodesic, WarmStartIsCheaper) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Exponential and logarithm maps, divergences and metrics against closed forms.
 #include "spacetime/Geometry.h"
+#include "ExpectError.h"
 #include "Torus.h"
 #include "spacetime/Models.h"
 #include <Eigen/Cholesky>
@@ -102,18 +103,6 @@ void expectInverse(const PosteriorModel& model, const VectorXd& a, const VectorX
     const GeodesicShot reversed = exponentialMap(model, b, back.velocity, o);
     for (int i : {0, 16, 37, 64})
         EXPECT_LT(metricNorm(model, shot.curve.eta().col(i), reversed.curve.eta().col(64 - i) - shot.curve.eta().col(i)), tolerance) << i;
-}
-
-void expectError(const std::function<void()>& action, const std::vector<std::string>& parts) {
-    try {
-        action();
-    }
-    catch (const std::invalid_argument& e) {
-        for (const std::string& part : parts)
-            EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << "\"" << e.what() << "\" does not say \"" << part << "\"";
-        return;
-    }
-    FAIL() << "no error, expected one that says \"" << parts[0] << "\"";
 }
 
 }  // namespace

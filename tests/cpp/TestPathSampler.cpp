@@ -212,35 +212,35 @@ TEST_F(PathSamplerTest, NaNIsReported) {
     Context context(system, integrator, platform);
     context.setPositions({Vec3(0.3, 0, 0)});
     PathSampler sampler(*force, 1000);
-    expectError([&] { sampler.run(context); }, {"PathSampler", "variable \"x\"", "after step", "of 1000", "shorter time step"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, {"PathSampler", "variable \"x\"", "after step", "of 1000", "shorter time step"});
     context.setPositions({Vec3(NAN, 0, 0)});
-    expectError([&] { sampler.run(context); }, {"at the start of the path"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, {"at the start of the path"});
     // A coordinate that no variable sees.
     context.setPositions({Vec3(0.3, NAN, 0)});
     context.setVelocities({Vec3()});
     integrator.setStepSize(0.001);
-    expectError([&] { sampler.run(context); }, {"a position is not a finite number", "after step 1000"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, {"a position is not a finite number", "after step 1000"});
     sampler.setEnergyStride(10);
     context.setPositions({Vec3(0.3, NAN, 0)});
     context.setVelocities({Vec3()});
-    expectError([&] { sampler.run(context); }, {"the potential energy is not a finite number", "after step 10 "});
+    expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, {"the potential energy is not a finite number", "after step 10 "});
 }
 
 TEST_F(PathSamplerTest, BadInputsAreNamed) {
-    expectError([&] { PathSampler(*force, 0); }, {"number of steps must be 1 or more", "0"});
+    expectError<OpenMM::OpenMMException>([&] { PathSampler(*force, 0); }, {"number of steps must be 1 or more", "0"});
     PathSampler sampler(*force, 10);
-    expectError([&] { sampler.setStepsPerMove(0); }, {"steps per move"});
-    expectError([&] { sampler.setNumEquilibrationSteps(-1); }, {"equilibration", "-1"});
-    expectError([&] { sampler.setEnergyStride(-1); }, {"energy stride"});
-    expectError([&] { sampler.setFrameStride(-1); }, {"frame stride"});
-    expectError([&] { sampler.advance(1); }, {"begin()"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.setStepsPerMove(0); }, {"steps per move"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.setNumEquilibrationSteps(-1); }, {"equilibration", "-1"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.setEnergyStride(-1); }, {"energy stride"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.setFrameStride(-1); }, {"frame stride"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.advance(1); }, {"begin()"});
     sampler.setStepsPerMove(3);
     VerletIntegrator integrator(0.001);
     Context context(system, integrator, platform);
     context.setPositions({Vec3(0.3, 0, 0)});
-    expectError([&] { sampler.run(context); }, {"10 steps", "multiple of 3"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, {"10 steps", "multiple of 3"});
     SpacetimeForce stranger({0, 1}, {1, 1, 1, 1}, 300.0);
     stranger.addCoordinate(0, 0);
     PathSampler other(stranger, 10);
-    expectError([&] { other.run(context); }, {"not part of the Context"});
+    expectError<OpenMM::OpenMMException>([&] { other.run(context); }, {"not part of the Context"});
 }

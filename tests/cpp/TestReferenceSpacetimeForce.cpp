@@ -344,7 +344,7 @@ TEST_F(ReferenceSpacetimeForce, TwoCurvesAndForceGroups) {
     EXPECT_NEAR(2*before, forces[0]->getBiasEnergy(context), 1e-12);
 
     forces[1]->setTemperature(310.0);
-    expectError([&] { VerletIntegrator other(0.001); Context c(system, other, platform); }, {"spacetime_kT"});
+    expectError<OpenMM::OpenMMException>([&] { VerletIntegrator other(0.001); Context c(system, other, platform); }, {"spacetime_kT"});
 }
 
 TEST_F(ReferenceSpacetimeForce, UpdateParametersInContext) {
@@ -372,43 +372,43 @@ TEST_F(ReferenceSpacetimeForce, UpdateParametersInContext) {
     EXPECT_EQ(after, force->getBiasEnergy(fresh));
 
     force->setTorsionParameters(0, 0, 1, 2, 4);
-    expectError([&] { force->updateParametersInContext(context); }, {"SpacetimeForce", "number, types or particles", "reinitialize"});
+    expectError<OpenMM::OpenMMException>([&] { force->updateParametersInContext(context); }, {"SpacetimeForce", "number, types or particles", "reinitialize"});
     force->setTorsionParameters(0, 0, 1, 2, 3);
     force->updateParametersInContext(context);
     force->setCurve({0, 1}, {1, 2, 3, 1, 2, 3});
-    expectError([&] { force->updateParametersInContext(context); }, {"3 components", "4 statistics"});
+    expectError<OpenMM::OpenMMException>([&] { force->updateParametersInContext(context); }, {"3 components", "4 statistics"});
     force->addTorsion(1, 2, 3, 4);
     force->setCurve({0, 1}, vector<double>(12, 1.0));
-    expectError([&] { force->updateParametersInContext(context); }, {"number, types or particles"});
+    expectError<OpenMM::OpenMMException>([&] { force->updateParametersInContext(context); }, {"number, types or particles"});
 }
 
 TEST_F(ReferenceSpacetimeForce, BadInputsAreNamed) {
     const double nan = NAN;
-    expectError([&] { SpacetimeForce({0}, {1}, 300); }, {"SpacetimeForce", "at least 2 nodes", "1"});
-    expectError([&] { SpacetimeForce({0, 0.5, 0.5, 1}, {1, 1, 1, 1}, 300); }, {"increase strictly", "s[2]", "0.5"});
-    expectError([&] { SpacetimeForce({0, 0.9}, {1, 1}, 300); }, {"0 to 1", "0.9"});
-    expectError([&] { SpacetimeForce({0, nan, 1}, {1, 1, 1}, 300); }, {"s[1]", "nan"});
-    expectError([&] { SpacetimeForce({0, 1}, {1, 1, 1}, 300); }, {"2 nodes", "3 numbers"});
-    expectError([&] { SpacetimeForce({0, 1}, {}, 300); }, {"0 numbers"});
-    expectError([&] { SpacetimeForce({0, 1}, {1, 1, nan, 1}, 300); }, {"component 0 at node 1", "nan"});
-    expectError([&] { SpacetimeForce({0, 1}, {1, 1}, 0); }, {"temperature", "positive", "0"});
-    expectError([&] { SpacetimeForce({0, 1}, {1, 1}, nan); }, {"temperature"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0}, {1}, 300); }, {"SpacetimeForce", "at least 2 nodes", "1"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0, 0.5, 0.5, 1}, {1, 1, 1, 1}, 300); }, {"increase strictly", "s[2]", "0.5"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0, 0.9}, {1, 1}, 300); }, {"0 to 1", "0.9"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0, nan, 1}, {1, 1, 1}, 300); }, {"s[1]", "nan"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0, 1}, {1, 1, 1}, 300); }, {"2 nodes", "3 numbers"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0, 1}, {}, 300); }, {"0 numbers"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0, 1}, {1, 1, nan, 1}, 300); }, {"component 0 at node 1", "nan"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0, 1}, {1, 1}, 0); }, {"temperature", "positive", "0"});
+    expectError<OpenMM::OpenMMException>([&] { SpacetimeForce({0, 1}, {1, 1}, nan); }, {"temperature"});
     SpacetimeForce force({0, 1}, {1, 1, 1, 1}, 300);
-    expectError([&] { force.addTorsion(0, 1, 2, 1); }, {"addTorsion", "particles 2 and 4 are both 1"});
-    expectError([&] { force.addTorsion(0, -1, 2, 1); }, {"addTorsion", "particle 2 is -1"});
-    expectError([&] { force.addCoordinate(-3, 0); }, {"addCoordinate", "-3"});
-    expectError([&] { force.addCoordinate(0, 3); }, {"axis", "3"});
-    expectError([&] { force.addCoordinate(0, 0, -1); }, {"period", "-1"});
-    expectError([&] { force.addCoordinate(0, 0, 0, 0, 0); }, {"scale", "positive", "0"});
-    expectError([&] { force.addCoordinate(0, 0, 0, nan, 1); }, {"shift"});
-    expectError([&] { force.addCoordinate(0, 0, 1.0, 0.5, 1); }, {"shift = 0.5", "period 1"});
+    expectError<OpenMM::OpenMMException>([&] { force.addTorsion(0, 1, 2, 1); }, {"addTorsion", "particles 2 and 4 are both 1"});
+    expectError<OpenMM::OpenMMException>([&] { force.addTorsion(0, -1, 2, 1); }, {"addTorsion", "particle 2 is -1"});
+    expectError<OpenMM::OpenMMException>([&] { force.addCoordinate(-3, 0); }, {"addCoordinate", "-3"});
+    expectError<OpenMM::OpenMMException>([&] { force.addCoordinate(0, 3); }, {"axis", "3"});
+    expectError<OpenMM::OpenMMException>([&] { force.addCoordinate(0, 0, -1); }, {"period", "-1"});
+    expectError<OpenMM::OpenMMException>([&] { force.addCoordinate(0, 0, 0, 0, 0); }, {"scale", "positive", "0"});
+    expectError<OpenMM::OpenMMException>([&] { force.addCoordinate(0, 0, 0, nan, 1); }, {"shift"});
+    expectError<OpenMM::OpenMMException>([&] { force.addCoordinate(0, 0, 1.0, 0.5, 1); }, {"shift = 0.5", "period 1"});
     EXPECT_EQ(0, force.getNumVariables());
     force.addCoordinate(0, 0, 1.0);
     int p[4];
-    expectError([&] { force.getTorsionParameters(0, p[0], p[1], p[2], p[3]); }, {"expects a torsion", "variable 0"});
-    expectError([&] { force.getVariableName(1); }, {"no variable 1", "1 have been added"});
-    expectError([&] { force.setParameterName(SpacetimeForce::KT()); }, {"spacetime_kT"});
-    expectError([&] { force.setDefaultS(1.5); }, {"between 0 and 1", "1.5"});
+    expectError<OpenMM::OpenMMException>([&] { force.getTorsionParameters(0, p[0], p[1], p[2], p[3]); }, {"expects a torsion", "variable 0"});
+    expectError<OpenMM::OpenMMException>([&] { force.getVariableName(1); }, {"no variable 1", "1 have been added"});
+    expectError<OpenMM::OpenMMException>([&] { force.setParameterName(SpacetimeForce::KT()); }, {"spacetime_kT"});
+    expectError<OpenMM::OpenMMException>([&] { force.setDefaultS(1.5); }, {"between 0 and 1", "1.5"});
 }
 
 TEST_F(ReferenceSpacetimeForce, ContextCreationChecksTheForce) {
@@ -418,13 +418,13 @@ TEST_F(ReferenceSpacetimeForce, ContextCreationChecksTheForce) {
     auto* force = new SpacetimeForce({0, 1}, {1, 1, 1, 1}, 300);
     system.addForce(force);
     auto create = [&] { VerletIntegrator other(0.001); Context context(system, other, platform); };
-    expectError(create, {"SpacetimeForce", "no variables", "addTorsion"});
+    expectError<OpenMM::OpenMMException>(create, {"SpacetimeForce", "no variables", "addTorsion"});
     force->addTorsion(0, 1, 2, 4, "phi");
-    expectError(create, {"particle 4 of variable 0 (phi)", "4 particles"});
+    expectError<OpenMM::OpenMMException>(create, {"particle 4 of variable 0 (phi)", "4 particles"});
     force->setTorsionParameters(0, 0, 1, 2, 3);
     create();
     force->addCoordinate(0, 0);
-    expectError(create, {"2 components", "4 statistics", "|d|^2"});
+    expectError<OpenMM::OpenMMException>(create, {"2 components", "4 statistics", "|d|^2"});
 }
 
 TEST_F(ReferenceSpacetimeForce, ForceAddedAfterTheContextIsAnError) {
@@ -437,7 +437,7 @@ TEST_F(ReferenceSpacetimeForce, ForceAddedAfterTheContextIsAnError) {
     system.addForce(force);
     for (auto call : vector<std::function<void()>>{[&] { force->getVariableValues(context); }, [&] { force->getStatistic(context); },
                                                    [&] { force->getBiasEnergy(context); }, [&] { force->updateParametersInContext(context); }})
-        expectError(call, {"not part of the Context", "reinitialize"});
+        expectError<OpenMM::OpenMMException>(call, {"not part of the Context", "reinitialize"});
     context.reinitialize(true);
     EXPECT_NEAR(0.1, force->getVariableValues(context)[0], 1e-15);
 }

@@ -182,6 +182,15 @@ VectorXd squaredSpeed(const PosteriorModel& model, const VectorXd& a, const Vect
 /// A difference this close to the rounding of what it is a difference of keeps fewer than 8 digits.
 bool cancels(double difference, double magnitude) { return !(std::abs(difference) > 1e8 * Epsilon * magnitude); }
 
+/// Mean moments of the two ends of a divergence, which are checked.
+Moments endMoments(const PosteriorModel& model, const VectorXd& a, const VectorXd& b, const std::string& divergence) {
+    checkPoint(model, a, divergence + ": the first point");
+    checkPoint(model, b, divergence + ": the second point");
+    MatrixXd ends(a.size(), 2);
+    ends << a, b;
+    return model.moments(ends, Order::Mean);
+}
+
 }  // namespace
 
 GeodesicShot exponentialMap(const PosteriorModel& model, const VectorXd& eta, const VectorXd& velocity, const ExponentialOptions& options) {
@@ -385,11 +394,7 @@ LogarithmResult logarithmMap(const PosteriorModel& model, const VectorXd& etaA, 
 }
 
 double klDivergence(const PosteriorModel& model, const VectorXd& a, const VectorXd& b, const DivergenceOptions& options) {
-    checkPoint(model, a, "klDivergence: the first point");
-    checkPoint(model, b, "klDivergence: the second point");
-    MatrixXd ends(a.size(), 2);
-    ends << a, b;
-    const Moments m = model.moments(ends, Order::Mean);
+    const Moments m = endMoments(model, a, b, "klDivergence");
     const VectorXd d = b - a, mu = m.mu.col(0);
     double value, magnitude = d.cwiseAbs().dot(mu.cwiseAbs());
     if (model.hasPsi() && !options.integrate) {
@@ -405,11 +410,7 @@ double klDivergence(const PosteriorModel& model, const VectorXd& a, const Vector
 }
 
 double jeffreysDivergence(const PosteriorModel& model, const VectorXd& a, const VectorXd& b, const DivergenceOptions& options) {
-    checkPoint(model, a, "jeffreysDivergence: the first point");
-    checkPoint(model, b, "jeffreysDivergence: the second point");
-    MatrixXd ends(a.size(), 2);
-    ends << a, b;
-    const Moments m = model.moments(ends, Order::Mean);
+    const Moments m = endMoments(model, a, b, "jeffreysDivergence");
     double value = (b - a).dot(m.mu.col(1) - m.mu.col(0));
     if (cancels(value, (b - a).cwiseAbs().dot(m.mu.cwiseAbs().rowwise().sum())))
         value = integral([&](const VectorXd& u) { return squaredSpeed(model, a, b, u); }, 0, 1, options.tolerance);

@@ -152,9 +152,9 @@ NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const 
     CurveState current = evaluate(problem, start);
     InteriorPoint interior(current, options);
     const double firstSum = std::abs(current.sum);
-    double lambda = 1e-3, leastMissing = interior.active() ? interior.missing().sum() : 0;
+    double lambda = 1e-3, leastMissing = interior.missing().sum();
     int sinceProgress = 0, sinceSmaller = 0;
-    Eigen::MatrixXd smallest;
+    MatrixXd smallest;
     double smallestSum = std::numeric_limits<double>::infinity();
     for (int iteration = 0; iteration < options.maxIterations; iteration++) {
         BlockSystem hessian(m, N - 1), damping(m, N - 1);
@@ -177,7 +177,7 @@ NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const 
             const bool newtonStep = lambda <= LambdaNegligible;
             // Beside the barrier's own share in the energy a smaller decrement means nothing.
             const double tolerance = std::max(options.tolerance, interior.active() ? ShareOfGap * options.gapEnd : 0.0);
-            const bool settled = newtonStep && std::abs(decrement) <= tolerance && (!interior.active() || (interior.tight() && interior.relativeGap() <= options.gapEnd));
+            const bool settled = newtonStep && std::abs(decrement) <= tolerance && interior.tight() && interior.relativeGap() <= options.gapEnd;
             if (settled) {
                 result.residual = decrement;
                 result.converged = true;
@@ -237,7 +237,7 @@ NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const 
         result.iterations++;
         if (result.converged || !accepted)
             break;
-        if (interior.active() && !interior.tight()) {
+        if (!interior.tight()) {
             // A constraint that no longer yields cannot be had from this start.
             const double missing = interior.missing().sum();
             sinceProgress = missing < 0.97 * leastMissing ? 0 : sinceProgress + 1;

@@ -20,6 +20,9 @@ struct NewtonResult {
     Eigen::VectorXd relaxed;  ///< [constraints] what is still missing of each margin; 0 where the constraint holds at every place
     int iterations = 0;
     bool converged = false, interrupted = false;
+
+    /// True where a constraint is still relaxed.
+    bool unmet() const { return relaxed.size() > 0 && relaxed.maxCoeff() > 0; }
 };
 
 /**

@@ -29,23 +29,4 @@ Moments PosteriorModel::moments(const MatrixXd& eta, Order order, const MatrixXd
     return compute(eta, order, direction);
 }
 
-void PosteriorModel::thirdByDifference(const MatrixXd& eta, const MatrixXd& direction, Moments& result) const {
-    const Eigen::Index n = eta.cols();
-    // The step is relative to the point, so that a unit-free direction gets the same relative accuracy everywhere.
-    Eigen::VectorXd h(n);
-    MatrixXd plus = eta, minus = eta;
-    for (Eigen::Index i = 0; i < n; i++) {
-        const double size = direction.col(i).norm();
-        h[i] = size > 0 ? 1e-4 * (1 + eta.col(i).norm()) / size : 1.0;
-        plus.col(i) += h[i] * direction.col(i);
-        minus.col(i) -= h[i] * direction.col(i);
-    }
-    const Moments a = moments(plus, Order::Covariance), b = moments(minus, Order::Covariance);
-    result.third.resize(n);
-    for (Eigen::Index i = 0; i < n; i++) {
-        const MatrixXd d = (a.J[i] - b.J[i]) / (2 * h[i]);
-        result.third[i] = 0.5 * (d + d.transpose());
-    }
-}
-
 }  // namespace Spacetime

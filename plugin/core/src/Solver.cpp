@@ -140,14 +140,14 @@ std::vector<GeodesicResult> onSurrogate(const PosteriorModel& surrogate, const V
 
 std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, const GeodesicOptions& options) {
     checkOptions(model, options);
-    const double minLogKappa = std::max(options.minLogSnr, std::log(options.minKappa));
-    checkEnd(model, etaA, "the start point", options.minLogSnr, minLogKappa);
-    checkEnd(model, etaB, "the end point", options.minLogSnr, minLogKappa);
+    const double leastLogKappa = minLogKappa(options);
+    checkEnd(model, etaA, "the start point", options.minLogSnr, leastLogKappa);
+    checkEnd(model, etaB, "the end point", options.minLogSnr, leastLogKappa);
     if ((etaA - etaB).norm() <= 1e-12 * (1 + etaA.norm()))
         throw std::invalid_argument("geodesic: the two end points are the same point of spacetime");
     const Variables& vars = model.variables();
     // A bound on the variance keeps every kappa away from 0, so that windings can be told apart.
-    Task task{model, options, etaA, etaB, Chart(model, options.minLogSnr, minLogKappa, std::isfinite(options.maxVariance)), {}, {}, {}, {}};
+    Task task{model, options, etaA, etaB, Chart(model, options.minLogSnr, leastLogKappa, std::isfinite(options.maxVariance)), {}, {}, {}, {}};
     task.constraints = pointConstraints(model, options, etaA, false);
     task.polish = pointConstraints(model, options, etaA, true);
     checkEndConstraints(model, task.polish, etaA, "the start point");

@@ -9,6 +9,13 @@ using Eigen::VectorXd;
 
 namespace Spacetime {
 
+namespace {
+/// The chart in which starts are drawn, whatever the solver's own.
+Chart polarChart(const Task& task) { return Chart(task.model, task.options.minLogSnr, minLogKappa(task.options), true); }
+}  // namespace
+
+double minLogKappa(const GeodesicOptions& options) { return std::max(options.minLogSnr, std::log(options.minKappa)); }
+
 MatrixXd respace(const CurveProblem& problem, const MatrixXd& zeta) {
     const Eigen::Index N = zeta.cols() - 1;
     const int pieces = 4;  // the length between nodes is read off a finer sampling
@@ -71,7 +78,7 @@ std::vector<std::vector<int>> windingChoices(const Variables& vars, const Vector
 }
 
 MatrixXd narrowCurve(const Task& task, const CurveProblem& problem, const std::vector<int>& windings, const VectorXd& sideways, int N) {
-    const Chart polar(task.model, task.options.minLogSnr, std::max(task.options.minLogSnr, std::log(task.options.minKappa)), true);
+    const Chart polar = polarChart(task);
     MatrixXd straight = polar.fromEta(task.etaA).replicate(1, N + 1);
     const VectorXd way = polar.difference(task.etaA, task.etaB, windings);
     for (int k = 1; k <= N; k++)
@@ -100,7 +107,7 @@ MatrixXd narrowCurve(const Task& task, const CurveProblem& problem, const std::v
 }
 
 std::vector<VectorXd> sides(const Task& task, const std::vector<int>& windings, int count) {
-    const Chart polar(task.model, task.options.minLogSnr, std::max(task.options.minLogSnr, std::log(task.options.minKappa)), true);
+    const Chart polar = polarChart(task);
     const Eigen::ArrayXd positions = 1 - polar.precisions().cast<double>();
     VectorXd way = (polar.difference(task.etaA, task.etaB, windings).array() * positions).matrix();
     const double size = std::max(way.norm(), 1.0);

@@ -20,6 +20,8 @@ struct Task {
     bool interrupted(double fraction) const { return progress && !progress(fraction); }
 };
 
+/// The stronger of the two bounds on log kappa.
+double minLogKappa(const GeodesicOptions& options);
 /// The same path with nodes at equal length in the metric of `problem`. They move along straight pieces in the chart, so box bounds keep holding.
 Eigen::MatrixXd respace(const CurveProblem& problem, const Eigen::MatrixXd& zeta);
 /// Nodes at N + 1 equal steps along a curve in the chart, by cubic interpolation; bounds are kept.

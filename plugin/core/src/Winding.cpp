@@ -28,6 +28,8 @@ const int MaxReserveRounds = 2;
 /// Starts of a winding whose way is barred by a region.
 const int DefaultStarts = 5;
 
+const Constraints NoConstraints;
+
 /// A curve on its way from a start to the answer.
 struct Work {
     MatrixXd zeta;
@@ -37,10 +39,9 @@ struct Work {
 };
 
 /// One level of segments: brings in the conformal weight and the constraints once edges are short.
-void solveLevel(const Task& task, const Constraints& constraints, Work& work, bool finest, bool constrained) {
+void solveLevel(const Task& task, const Constraints& constraints, Work& work, bool finest) {
     const GeodesicOptions& options = task.options;
     const Eigen::Index N = work.zeta.cols() - 1;
-    static const Constraints none;
     // A long edge sees psi* at its ends only and would leap a barrier between them. So the weight comes in on a level of
     // short edges, from a curve that is already good, and in steps.
     const double w = options.barrierWeight;
@@ -51,11 +52,11 @@ void solveLevel(const Task& task, const Constraints& constraints, Work& work, bo
     }
     for (size_t k = 0; k < ramp.size() && !work.interrupted; k++) {
         const bool last = finest && k + 1 == ramp.size();
-        CurveProblem problem{task.model, task.chart, constrained ? constraints : none, ramp[k], options.penaltyLogSnr, 0};
+        CurveProblem problem{task.model, task.chart, constraints, ramp[k], options.penaltyLogSnr};
         problem.penaltyWeight = 2 * options.penaltyWeight / (static_cast<double>(N) * (N - 1));
         NewtonOptions o;
         o.tolerance = last ? options.tolerance : std::max(CoarseTolerance, options.tolerance);
-        o.maxIterations = last ? options.maxIterations : std::min(options.maxIterations, constrained && !constraints.empty() ? MaxConstrainedIterations : MaxCoarseIterations);
+        o.maxIterations = last ? options.maxIterations : std::min(options.maxIterations, !constraints.empty() ? MaxConstrainedIterations : MaxCoarseIterations);
         o.gapEnd = last ? FinalGap : CoarseGap;
         o.gapStart = k > 0 || finest ? CoarseGap : 0.1;
         o.keepGoing = [&task] { return !task.interrupted(-1); };
@@ -68,8 +69,7 @@ void solveLevel(const Task& task, const Constraints& constraints, Work& work, bo
 
 GeodesicResult finish(const Task& task, const Work& work, const std::vector<int>& windings) {
     const GeodesicOptions& options = task.options;
-    static const Constraints none;
-    const CurveProblem plain{task.model, task.chart, none, options.barrierWeight, 0, 0};
+    const CurveProblem plain{task.model, task.chart, NoConstraints, options.barrierWeight};
     GeodesicResult r;
     r.windings = windings;
     r.iterations = work.iterations;
@@ -82,7 +82,7 @@ GeodesicResult finish(const Task& task, const Work& work, const std::vector<int>
     MatrixXd zeta = work.zeta;
     r.conformalLength = conformalLength(zeta);
     if ((options.barrierWeight > 0 || options.penaltyWeight > 0 || !task.polish.empty()) && r.conformalLength > 0) {
-        zeta = respace({task.model, task.chart, none, 0, 0, 0}, zeta);
+        zeta = respace({task.model, task.chart, NoConstraints}, zeta);
         // Where an edge leapt a barrier all the same, the respaced curve shows it.
         const double respaced = conformalLength(zeta);
         r.converged = r.converged && std::abs(respaced - r.conformalLength) <= LeapTolerance * r.conformalLength;
@@ -100,13 +100,14 @@ GeodesicResult finish(const Task& task, const Work& work, const std::vector<int>
         s[i] = s[i - 1] + std::max(r.measure.d[i - 1], least);
     s /= s[s.size() - 1];
     r.curve = Curve(task.model.variables(), s, eta);
+    r.constraints = constraintValues(task.model, r.curve, options);
     // At a weak tilt a curve may have slipped into another winding.
     if (task.chart.polar())
         r.windings = task.chart.turns(task.chart.unwrapped(eta, task.etaA, task.etaB));
     return r;
 }
 
-/// What the delivered curve is worth between its nodes: length by twice as many segments, values of the constraints.
+/// What the delivered curve is worth between its nodes: length by twice as many segments, and whether it counts as converged.
 void judge(const Task& task, GeodesicResult& r) {
     const Eigen::Index N = r.curve.numPoints() - 1;
     MatrixXd halved(r.curve.eta().rows(), 2 * N + 1);
@@ -119,7 +120,6 @@ void judge(const Task& task, GeodesicResult& r) {
     const MatrixXd mu = task.model.moments(halved, PosteriorModel::Order::Mean).mu;
     for (Eigen::Index i = 0; i < 2 * N; i++)
         r.lengthDoubled += std::sqrt(std::max(0.0, (halved.col(i + 1) - halved.col(i)).dot(mu.col(i + 1) - mu.col(i))));
-    r.constraints = constraintValues(task.model, r.curve, task.options);
     r.converged = r.converged && std::abs(r.lengthDoubled - r.measure.length) <= DiscretisationTolerance * r.measure.length;
     for (const ConstraintValue& c : r.constraints)
         r.converged = r.converged && c.violation <= ViolationTolerance;
@@ -149,7 +149,7 @@ void judge(const Task& task, GeodesicResult& r) {
 bool keepReserve(Task& task, const GeodesicResult& r) {
     const Variables& vars = task.model.variables();
     bool any = false;
-    for (const ConstraintValue& v : constraintValues(task.model, r.curve, task.options)) {
+    for (const ConstraintValue& v : r.constraints) {
         if (!(v.violation > WantedViolation) || v.violation > LargestReserve)
             continue;
         for (int i = 0; i < vars.size(); i++)
@@ -177,15 +177,14 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
     WindingResult out;
     Work base;
     size_t level = 0;
-    const CurveProblem all{task.model, task.chart, task.constraints, 0, 0, 0};
+    const CurveProblem all{task.model, task.chart, task.constraints};
     GeodesicOptions withoutRegions = options;
     withoutRegions.avoid.clear();
     const Constraints variance = pointConstraints(task.model, withoutRegions, task.etaA, false);
     const bool given = givenStart.size() > 0;
     if (given) {
         // Curves are kept at equal Fisher-Rao length; the solver wants its nodes at equal length in its own metric.
-        static const Constraints none;
-        base.zeta = respace({task.model, task.chart, none, options.barrierWeight, 0, 0},
+        base.zeta = respace({task.model, task.chart, NoConstraints, options.barrierWeight},
                             refine(task.chart, task.chart.unwrapped(givenStart, task.etaA, task.etaB), task.levels.back()));
         level = task.levels.size() - 1;
     }
@@ -196,12 +195,12 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
         base.zeta = task.chart.start(task.etaA, task.etaB, windings, task.levels[level]);
         base.zeta = base.zeta.cwiseMax(task.chart.lower().replicate(1, base.zeta.cols()));
         if (narrow)
-            base.zeta = narrowCurve(task, CurveProblem{task.model, task.chart, variance, 0, 0, 0}, windings, VectorXd::Zero(task.chart.size()), task.levels[level]);
+            base.zeta = narrowCurve(task, {task.model, task.chart, variance}, windings, VectorXd::Zero(task.chart.size()), task.levels[level]);
     }
     // Starts part where the edges are short enough for constraints; until then they share the way.
     auto isFine = [&](size_t l) { return task.levels[l] >= LevelOfWeights || l + 1 == task.levels.size(); };
     while (!isFine(level) && !base.interrupted) {
-        solveLevel(task, task.constraints, base, false, false);
+        solveLevel(task, NoConstraints, base, false);
         base.zeta = refine(task.chart, base.zeta, task.levels[++level]);
     }
     std::vector<MatrixXd> starts = {base.zeta};
@@ -209,7 +208,7 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
         int count = options.numStarts > 0 ? options.numStarts : 1;
         if (avoiding) {
             // The curve that knows nothing of the regions comes first: it may be clear of them already.
-            solveLevel(task, variance, base, false, true);
+            solveLevel(task, variance, base, false);
             starts = {base.zeta};
             if (options.numStarts == 0 && evaluate(all, base.zeta).margins.minCoeff() <= 0)
                 count = DefaultStarts;
@@ -218,7 +217,8 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
         for (const VectorXd& side : sides(task, windings, count - 1))
             starts.push_back(narrowCurve(task, all, windings, side, N));
     }
-    for (size_t k = 0; k < starts.size() && !out.interrupted; k++) {
+    bool interrupted = false;
+    for (size_t k = 0; k < starts.size() && !interrupted; k++) {
         Work work = base;
         work.zeta = starts[k];
         work.weighted = given;
@@ -226,15 +226,15 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
             if (l > level)
                 work.zeta = refine(task.chart, work.zeta, task.levels[l]);
             const bool finest = l + 1 == task.levels.size();
-            solveLevel(task, task.constraints, work, finest, true);
+            solveLevel(task, task.constraints, work, finest);
             if (finest && task.polish.size() > task.constraints.size() && !work.interrupted)
-                solveLevel(task, task.polish, work, true, true);
+                solveLevel(task, task.polish, work, true);
             work.interrupted = work.interrupted || task.interrupted((k + (l + 1.0) / task.levels.size()) / starts.size());
-            if (work.last.relaxed.size() > 0 && work.last.relaxed.maxCoeff() > 0)
+            if (work.last.unmet())
                 break;
         }
-        out.interrupted = work.interrupted;
-        if (work.last.relaxed.size() > 0 && work.last.relaxed.maxCoeff() > 0 && !work.interrupted) {
+        interrupted = work.interrupted;
+        if (work.last.unmet() && !work.interrupted) {
             VectorXd missing = VectorXd::Zero(task.polish.size());
             missing.head(work.last.relaxed.size()) = work.last.relaxed;
             if (out.missing.size() == 0 || missing.sum() < out.missing.sum())
@@ -247,7 +247,7 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
         for (int round = 0; round < MaxReserveRounds && !work.interrupted && keepReserve(task, r); round++) {
             const Eigen::Index inner = work.zeta.cols() - 2;
             work.zeta.middleCols(1, inner) = work.zeta.middleCols(1, inner).cwiseMax(task.chart.lower().replicate(1, inner));
-            solveLevel(task, task.polish, work, true, true);
+            solveLevel(task, task.polish, work, true);
             GeodesicResult again = finish(task, work, windings);
             again.converged = again.converged && r.converged;
             r = std::move(again);

@@ -12,7 +12,6 @@ inline constexpr double CoarseTolerance = 1e-3;
 struct WindingResult {
     std::vector<GeodesicResult> results;
     Eigen::VectorXd missing;  // empty, or [constraints] the least that was missing
-    bool interrupted = false;
 };
 
 /// Solves one winding from all its starts. `givenStart` [m x any] is a curve to start from in their place, or empty.

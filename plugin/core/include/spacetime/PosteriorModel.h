@@ -65,8 +65,6 @@ public:
 
 protected:
     virtual Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const = 0;
-    /// For models without third cumulants: central difference of sym(J) along the direction (two more evaluations a point).
-    void thirdByDifference(const Eigen::MatrixXd& eta, const Eigen::MatrixXd& direction, Moments& m) const;
     void addEvaluations(long n) const;
 
     Variables vars;
