@@ -127,7 +127,7 @@ def main() -> int:
     arguments = parse()
     out, seed, quick = arguments.out, arguments.seed, arguments.quick
     prepareOutput(out, arguments.overwrite)
-    metaSteps, trainSteps, pathSteps, numPaths = (0, 2000, 2000, 50) if quick else (3_500_000, 4000, 5000, 100)
+    metaSteps, trainSteps, pathSteps, numPaths = (0, 300, 2000, 50) if quick else (3_500_000, 600, 5000, 100)
     equilibration = 1500
     progress = Progress(5)
     print("Alanine dipeptide in vacuum, amber14, 300 K: C5 -> C7ax")
@@ -164,7 +164,7 @@ def main() -> int:
     progress.step(f"Training a network, {trainSteps:,} steps, after computing the exact posterior at its training points")
     exact = st.EmpiricalModel(samples, variables, logWeights=logWeights)
     network = st.train(samples, variables, logWeights=logWeights, temperature=md.TEMPERATURE, out=str(out / "model.safetensors"),
-                       steps=trainSteps, seed=seed, points=10_000 if quick else None, width=64 if quick else None, progress=lambda step, steps, loss, validation: progress.show(
+                       steps=trainSteps, seed=seed, points=10_000 if quick else None, components=64 if quick else None, progress=lambda step, steps, loss, validation: progress.show(
                            f"step {step:,} of {steps:,}: loss {loss:.4g}, validation {validation:.4g}"))
 
     # 3. Curves: geodesics of both models, and the straight line in the angles, uniform and respaced.

@@ -52,7 +52,7 @@ json describe(const std::string& path) {
         }
         if (j.is_object() && j.contains("means")) {
             const auto m = readMixture(path);
-            return {{"kind", "mixture"}, {"dimensions", m->variables().size()}, {"components", m->weights().size()}};
+            return {{"kind", "mixture"}, {"dimensions", m->variables().size()}, {"components", m->components().logWeights.size()}};
         }
         const Curve c = Curve::load(path);
         json out = c.toJson();

@@ -225,60 +225,52 @@ NB_MODULE(_core, m) {
         return compare(a, b, points); },
         "model"_a, "reference"_a, "eta"_a, "How far `model` is from `reference` at eta [N, m].");
 
-    nb::class_<TrainingResult>(m, "TrainingResult")
-        .def_ro("consistency", &TrainingResult::consistency)
-        .def_ro("finalLoss", &TrainingResult::finalLoss)
-        .def_ro("seconds", &TrainingResult::seconds)
-        .def_ro("steps", &TrainingResult::steps)
-        .def_ro("stopped", &TrainingResult::stopped);
+    nb::class_<TrainingOptions>(m, "TrainingOptions", "Defaults of training; see openmmspacetime.train.")
+        .def(nb::init<>())
+        .def_rw("steps", &TrainingOptions::steps)
+        .def_rw("batch", &TrainingOptions::batch)
+        .def_rw("points", &TrainingOptions::points)
+        .def_rw("components", &TrainingOptions::components)
+        .def_rw("seed", &TrainingOptions::seed)
+        .def_rw("learningRate", &TrainingOptions::learningRate)
+        .def_rw("minLogSnr", &TrainingOptions::minLogSnr)
+        .def_rw("maxLogSnr", &TrainingOptions::maxLogSnr)
+        .def_rw("patience", &TrainingOptions::patience)
+        .def_rw("temperature", &TrainingOptions::temperature)
+        .def_rw("device", &TrainingOptions::device)
+        .def_rw("threads", &TrainingOptions::threads)
+        .def_rw("resume", &TrainingOptions::resume)
+        .def_rw("checkpointSeconds", &TrainingOptions::checkpointSeconds);
     m.def("trainNetwork",
-          [](const EmpiricalModel& samples, const std::string& out, int steps, int batch, int points, unsigned seed, double temperature, const std::string& device, int width, int layers,
-             double minLogSnr, double maxLogSnr, int threads, std::optional<std::function<bool(int, int, double, double)>> progress) {
-              TrainingOptions o;
-              if (steps > 0)
-                  o.steps = steps;
-              if (batch > 0)
-                  o.batch = batch;
-              if (points > 0)
-                  o.points = points;
-              if (width > 0)
-                  o.width = width;
-              if (layers > 0)
-                  o.layers = layers;
-              o.seed = seed;
-              o.temperature = temperature;
-              o.device = device;
-              if (std::isfinite(minLogSnr))
-                  o.minLogSnr = minLogSnr;
-              if (std::isfinite(maxLogSnr))
-                  o.maxLogSnr = maxLogSnr;
-              o.threads = threads;
+          [](const EmpiricalModel& samples, const std::string& out, TrainingOptions o, std::optional<std::function<bool(int, int, double, double)>> progress) {
               bool failed = false;
-              o.progress = [&](int step, int total, double loss, double validation) {
+              // Both callbacks hold the GIL only for as long as they run; what Python throws in them is thrown again at the end.
+              auto guarded = [&failed](auto body) {
                   nb::gil_scoped_acquire gil;
                   try {
-                      if (PyErr_CheckSignals() != 0) {
-                          failed = true;
-                          return false;
-                      }
-                      return !progress || (*progress)(step, total, loss, validation);
+                      if (PyErr_CheckSignals() == 0)
+                          return body();
                   }
                   catch (nb::python_error& e) {
                       e.restore();
-                      failed = true;
-                      return false;
                   }
+                  failed = true;
+                  return false;
               };
-              const TrainingResult r = [&] {
+              o.preparation = [&](double) { return guarded([] { return true; }); };
+              o.progress = [&](int step, int total, double loss, double error) { return guarded([&] { return !progress || (*progress)(step, total, loss, error); }); };
+              try {
                   nb::gil_scoped_release release;
-                  return train(samples, o, out);
-              }();
+                  train(samples, o, out);
+              }
+              catch (const std::exception&) {
+                  if (!failed)
+                      throw;
+              }
               if (failed)
                   throw nb::python_error();
-              return r;
           },
-          "samples"_a, "out"_a, "steps"_a, "batch"_a, "points"_a, "seed"_a, "temperature"_a, "device"_a, "width"_a, "layers"_a, "minLogSnr"_a, "maxLogSnr"_a, "threads"_a,
-          "progress"_a.none());
+          "samples"_a, "out"_a, "options"_a, "progress"_a.none());
 
     bindGeometry(m);
 }

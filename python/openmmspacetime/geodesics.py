@@ -312,17 +312,22 @@ def train(
     steps: int | None = None,
     batch: int | None = None,
     points: int | None = None,
+    components: int | None = None,
     seed: int = 1,
     device: str = "cpu",
-    width: int | None = None,
-    layers: int | None = None,
     minLogSnr: float | None = None,
     maxLogSnr: float | None = None,
+    patience: int = 0,
     threads: int = 0,
     progress: Callable[[int, int, float, float], bool | None] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
 ) -> _core.NetworkModel:
     """Train a denoising network on weighted samples (in C++ with LibTorch) and return it.
+
+    The network is a mixture of von Mises and Gaussian distributions whose posterior is closed-form: its denoiser is the gradient of a convex
+    log-partition. It learns the exact posterior of the samples (mean in posterior standard deviations, covariance, log-partition) at points of
+    spacetime where curves go, and the likelihood of the samples where those posteriors are poorly sampled.
 
     Parameters
     ----------
@@ -334,21 +339,34 @@ def train(
         K, recorded in the file.
     out : path, optional
         Model file to write, `.safetensors`; a temporary one by default.
-    steps, batch, width, layers : int, optional
-        Optimiser steps, points a step, network shape.
+    steps, batch : int, optional
+        Optimiser steps; points and samples a step.
     points : int, optional
         Spacetime points whose exact posterior is computed once and trained on.
+    components : int, optional
+        Of the mixture: the width of the network (128).
     seed : int
         Same seed, same network.
+    device : {'cpu', 'cuda'}
     minLogSnr, maxLogSnr : float, optional
         Trained range of log-SNR (log kappa for torsions).
-    progress : callable(step, steps, loss, validation), optional
-        Validation is the error of the posterior mean in posterior standard deviations. Return False to stop early and keep what was learned.
+    patience : int
+        Stop after this many reports (every 25 steps) without a better validation loss; 0 for never. The best network is kept in any case.
+    threads : int
+        0 for all cores while the exact posterior is computed and one for the optimiser.
+    progress : callable(step, steps, loss, error), optional
+        `error` is the median error of the posterior mean at points held out, in posterior standard deviations. Return False to stop early and keep
+        what was learned.
+    overwrite : bool
+        Replace an existing file.
+    resume : bool
+        Go on from `out`.checkpoint, which training writes every few seconds, as if it had never been killed.
 
     Raises
     ------
     ValueError
-        For NaN, wrong shapes, or an existing `out` without `overwrite`.
+        For NaN, wrong shapes, a variable that never varies, weights that leave fewer than 30 effective samples, an existing `out` without
+        `overwrite` or `resume`, or a checkpoint of other samples or options.
     RuntimeError
         Where LibTorch does not load; the message says what to install.
     """
@@ -357,16 +375,19 @@ def train(
     if out is None:
         import tempfile
 
+        if resume:
+            raise ValueError("resume goes with `out`: the checkpoint lies beside the model file")
         temporary = tempfile.TemporaryDirectory()
         path = os.path.join(temporary.name, "model.safetensors")
     else:
         path = os.fspath(out)
-        if os.path.exists(path) and not overwrite:
+        if os.path.exists(path) and not (overwrite or resume):
             raise ValueError(f"'{path}' exists: choose another name or pass overwrite=True")
-    inf = math.inf
-    callback = None if progress is None else lambda *report: progress(*report) is not False
-    _core.trainNetwork(
-        model, path, steps or 0, batch or 0, points or 0, seed, _kelvin(temperature), device, width or 0, layers or 0,
-        inf if minLogSnr is None else minLogSnr, inf if maxLogSnr is None else maxLogSnr, threads, callback,
-    )
+    options = _core.TrainingOptions()
+    given = dict(steps=steps, batch=batch, points=points, components=components, seed=seed, device=device, minLogSnr=minLogSnr, maxLogSnr=maxLogSnr,
+                 patience=patience, threads=threads, resume=resume, temperature=_kelvin(temperature))
+    for name, value in given.items():
+        if value is not None:
+            setattr(options, name, value)
+    _core.trainNetwork(model, path, options, None if progress is None else lambda *report: progress(*report) is not False)
     return _core.NetworkModel.load(path)

@@ -6,8 +6,8 @@ spacetime, evaluated at n = 128 points eta_0..eta_N (N = n - 1). Its energy
 
     E = (N/2) sum_i max(0, (eta_{i+1} - eta_i) . (mu_{i+1} - mu_i)),    mu = grad psi(eta),
 
-is minimised with Adam at a learning rate of 0.1 for 10,000 steps. All points go through the network in one call; mu is itself a
-derivative of the network's potential, so the gradient is a second backward pass through it.
+is minimised with Adam at a learning rate of 0.1 for 10,000 steps. All points go through the network in one call. As published, only the
+posterior mean comes from the network: the second moment of unlifted variables is its divergence, so the gradient is a second backward pass.
 
 The network is the one of the package, read from its .safetensors file and compared with it before anything is timed.
 
@@ -54,18 +54,17 @@ def readSafetensors(path):
 
 
 class Network:
-    """mu(eta) = grad psi0(eta) + grad N(features(eta)) in torch, for lifted variables only or unlifted variables only.
+    """mu(eta) in torch of the mixture that a model file holds, for lifted variables only or unlifted variables only.
 
-    psi0 is the log-partition of featureless data: flat on every circle (log I0(kappa)), or N(m0, s2) along every unlifted variable.
-    N is a multilayer perceptron with tanh.
+    Unit k turns a tilt eta into a distribution of its own kind with mean m_k(eta) and log-partition z_k(eta); the posterior mean is
+    sum_k softmax(z)_k m_k.
     """
 
     def __init__(self, path, dtype=torch.float32):
         tensors, metadata = readSafetensors(path)
         meta = json.loads(metadata["model"])
-        network, data = meta["network"], meta["data"]
-        if network["type"] != "potential" or network["activation"] != "tanh":
-            raise ValueError(f"{path}: expected a potential with activation tanh, got {network['type']}, {network['activation']}")
+        if meta["network"]["type"] != "mixture":
+            raise ValueError(f"{path}: expected a network of type mixture, got {meta['network']['type']}")
         self.path, self.dtype = path, dtype
         self.reference = st.NetworkModel.load(path)
         self.variables = self.reference.variables
@@ -74,58 +73,43 @@ class Network:
             raise ValueError(f"{path}: the baseline takes lifted variables or unlifted ones, not both at once")
         self.lifted = all(lifted)
         self.logSnrRange = tuple(meta["log_snr_range"])
-        self.harmonics = network["harmonics"]
-        self.layers = [(tensors[f"layers.{i}.weight"].to(dtype), tensors[f"layers.{i}.bias"].to(dtype)) for i in range(network["layers"] + 1)]
-        self.mean, self.low, self.high = (torch.tensor(data[key], dtype=dtype) for key in ("mean", "low", "high"))
-        self.variance = data["variance"]
-
-    def features(self, eta):
-        """[n, m] to [n, F]; per variable a logarithm or position, then `harmonics` pairs (cosine, sine)."""
-        n = len(eta)
+        logWeights, tilt, self.mean, self.precision = (tensors[name].to(dtype) for name in ("log_weights", "tilt", "mean", "precision"))
+        self.constant = torch.log_softmax(logWeights, 0)
+        self.low, self.high = (torch.tensor(meta["data"][key], dtype=dtype) for key in ("low", "high"))
         if self.lifted:
-            # log(1 + kappa^2) and the powers of u = (a + ib)/sqrt(1 + kappa^2).
-            pairs = eta.view(n, -1, 2)
-            norm2 = 1 + pairs.square().sum(-1, keepdim=True)  # [n, V, 1]
-            u = torch.view_as_complex(pairs * norm2.rsqrt())
-            powers = [u]
-            for _ in range(1, self.harmonics):
-                powers.append(powers[-1] * u)
-            waves = torch.view_as_real(torch.stack(powers, -1)).flatten(2)  # [n, V, 2 harmonics]
-            return torch.cat([norm2.log() / 6 - 1, waves], -1).flatten(1)
-        # log p, and the posterior mean under the Gaussian prior with its sines and cosines, in half-ranges of the data.
-        precision = 1 / self.variance - 2 * eta[:, :1]
-        mean = (eta[:, 1:] + self.mean / self.variance) / precision
-        t = (2 * mean - self.low - self.high) / (self.high - self.low)  # [n, V]
-        angle = t[..., None] * (2 * math.pi / 3 * torch.arange(1, self.harmonics + 1, dtype=eta.dtype))
-        waves = torch.stack([angle.cos(), angle.sin()], -1).flatten(2)
-        return torch.cat([(self.variance * precision).log() / 3 - 1, torch.cat([t[..., None], waves], -1).flatten(1)], -1)
+            self.tilt = tilt.view(len(tilt), -1, 2)
+            self.constant = self.constant - self.logI0(self.tilt.norm(dim=-1)).sum(1)
+        else:
+            self.constant = self.constant + 0.5 * (self.precision.log() - self.precision * self.mean.square()).sum(1)
 
-    def potential(self, eta):
-        """N [n] at eta [n, m]."""
-        h = self.features(eta)
-        for weight, bias in self.layers[:-1]:
-            h = torch.tanh(torch.nn.functional.linear(h, weight, bias))
-        return torch.nn.functional.linear(h, *self.layers[-1]).squeeze(-1)
+    @staticmethod
+    def logI0(kappa):
+        return torch.special.i0e(kappa).log() + kappa
 
-    def priorMean(self, eta):
-        """grad psi0 [n, m] in closed form: A(kappa)/kappa eta, or (sum 1/p + m'^2, m')."""
+    def posteriorMean(self, eta):
+        """E[c|z], [n, 2 V] of (cos, sin) or [n, V], at eta [n, m]."""
         if self.lifted:
-            pairs = eta.view(len(eta), -1, 2)
-            kappa = (pairs.square().sum(-1, keepdim=True) + 1e-12).sqrt()
-            return (torch.special.i1e(kappa) / (kappa * torch.special.i0e(kappa)) * pairs).flatten(1)
-        precision = 1 / self.variance - 2 * eta[:, :1]
-        mean = (eta[:, 1:] + self.mean / self.variance) / precision
-        return torch.cat([(1 / precision + mean.square()).sum(-1, keepdim=True), mean], -1)
+            t = eta.view(len(eta), 1, -1, 2) + self.tilt
+            kappa = (t.square().sum(-1) + 1e-12).sqrt()
+            z = self.constant + self.logI0(kappa).sum(-1)
+            means = ((torch.special.i1e(kappa) / (kappa * torch.special.i0e(kappa))).unsqueeze(-1) * t).flatten(2)
+        else:
+            p = self.precision - 2 * eta[:, :1, None]
+            means = (self.precision * self.mean + eta[:, None, 1:]) / p
+            z = self.constant + 0.5 * (means.square() * p - p.log()).sum(-1)
+        return (torch.softmax(z, 1).unsqueeze(-1) * means).sum(1)
 
     def mu(self, eta):
         """Expectation parameters [n, m] at eta [n, m], differentiable where eta is."""
-        if eta.requires_grad:
-            gradient, = torch.autograd.grad(self.potential(eta).sum(), eta, create_graph=True)
-        else:
-            with torch.enable_grad():
-                leaf = eta.detach().requires_grad_()
-                gradient, = torch.autograd.grad(self.potential(leaf).sum(), leaf)
-        return self.priorMean(eta) + gradient
+        if self.lifted:
+            return self.posteriorMean(eta)
+        # E|c|^2 = |E c|^2 + tr Cov, where Cov = d E[c] / d eta_x: one backward pass for every component.
+        with torch.enable_grad():
+            x = eta if eta.requires_grad else eta.detach().requires_grad_()
+            mean = self.posteriorMean(x)
+            trace = sum(torch.autograd.grad(mean[:, i].sum(), x, create_graph=eta.requires_grad, retain_graph=True)[0][:, 1 + i] for i in range(mean.shape[1]))
+        mu = torch.cat([(mean.square().sum(1) + trace).unsqueeze(1), mean], 1)
+        return mu if eta.requires_grad else mu.detach()
 
 
 def check(network, points=512, seed=1):

@@ -81,8 +81,8 @@ TEST(Files, EveryTruncationAndEveryFlippedByteIsRefusedOrHarmless) {
 
 TEST(Files, Mixture) {
     const auto m = readMixture(temporary("m.json", R"({"means":[[0,1],[2,3]],"variances":[1,2],"weights":[1,3]})"));
-    EXPECT_EQ(m->means()(0, 1), 2);
-    EXPECT_EQ(m->weights()[1], 0.75);
+    EXPECT_EQ(m->components().mean(0, 1), 2);
+    EXPECT_NEAR(m->components().logWeights[1], std::log(0.75), 1e-15);
     for (const char* bad : {"", "{", "[]", R"({"means":[[0],[1,2]],"variances":[1,2],"weights":[1,3]})", R"({"means":[[0]],"variances":[-1],"weights":[1]})",
                             R"({"means":[],"variances":[],"weights":[]})", R"({"means":[["a"]],"variances":[1],"weights":[1]})"})
         EXPECT_THROW(readMixture(temporary("bad.json", bad)), std::invalid_argument) << bad;

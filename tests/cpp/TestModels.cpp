@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Moments against quadrature, derivatives against finite differences, and what the models refuse.
+#include "Bessel.h"
+#include "ExpectError.h"
 #include "spacetime/Models.h"
 #include <algorithm>
 #include <cmath>
@@ -143,10 +145,11 @@ void expectSame(const PosteriorModel& model, const PosteriorModel& reference, co
 
 TEST(GaussianMixture, MomentsAgainstQuadrature) {
     const GaussianMixtureModel g = mixture2d();
+    const MixtureModel::Components& c = g.components();
     auto density = [&](double a, double b) {
         double q = 0;
         for (int k = 0; k < 3; k++)
-            q += g.weights()[k] / (2 * M_PI * g.variances()[k]) * std::exp(-((Eigen::Vector2d(a, b) - g.means().col(k)).squaredNorm()) / (2 * g.variances()[k]));
+            q += std::exp(c.logWeights[k]) * c.precision(0, k) / (2 * M_PI) * std::exp(-0.5 * c.precision(0, k) * (Eigen::Vector2d(a, b) - c.mean.col(k)).squaredNorm());
         return q;
     };
     for (double l : {-3.0, 0.0, 2.0}) {
@@ -161,6 +164,119 @@ TEST(GaussianMixture, MomentsAgainstQuadrature) {
         EXPECT_LT((m.J[0] - H).norm(), 1e-7);
         expectDerivatives(g, eta, 1e-6);
     }
+}
+
+namespace {
+
+MixtureModel mixtureOf(const Variables& vars, int K, unsigned seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> normal;
+    MixtureModel::Components c{VectorXd(K), MatrixXd(2 * vars.numLifted(), K), MatrixXd(vars.numUnlifted(), K), MatrixXd(vars.numUnlifted(), K)};
+    for (int k = 0; k < K; k++) {
+        c.logWeights[k] = normal(random);
+        for (Eigen::Index i = 0; i < c.tilt.rows(); i++)
+            c.tilt(i, k) = 5 * normal(random);
+        for (Eigen::Index i = 0; i < c.mean.rows(); i++) {
+            c.mean(i, k) = normal(random);
+            c.precision(i, k) = 2 * std::exp(0.5 * normal(random));
+        }
+    }
+    return MixtureModel(vars, c);
+}
+
+}  // namespace
+
+TEST(Mixture, MomentsAgainstQuadrature) {
+    const Variables vars({Variable::torsion("phi"), Variable::torsion("psi")});
+    const MixtureModel mixture = mixtureOf(vars, 5, 1);
+    const MixtureModel::Components& c = mixture.components();
+    EXPECT_NEAR(c.logWeights.array().exp().sum(), 1, 1e-14);
+    auto density = [&](double a, double b) {
+        const Eigen::Vector4d T(std::cos(a), std::sin(a), std::cos(b), std::sin(b));
+        double q = 0;
+        for (int k = 0; k < 5; k++)
+            q += std::exp(c.logWeights[k] + c.tilt.col(k).dot(T)) / (4 * M_PI * M_PI * std::cyl_bessel_i(0, c.tilt.col(k).head(2).norm()) * std::cyl_bessel_i(0, c.tilt.col(k).tail(2).norm()));
+        return q;
+    };
+    for (double l : {-1.0, 2.0, 4.0}) {
+        const VectorXd eta = vars.naturalParameter(Eigen::Vector2d(0.3, -2.9), l);
+        double psi;
+        VectorXd mu;
+        MatrixXd H;
+        quadrature(vars, density, eta, -M_PI, M_PI, 400, psi, mu, H);
+        const Moments m = mixture.moments(eta);
+        EXPECT_NEAR(m.psi[0], psi, 1e-9);
+        EXPECT_LT((m.mu.col(0) - mu).norm(), 1e-9);
+        EXPECT_LT((m.J[0] - H).norm(), 1e-9);
+    }
+    EXPECT_NEAR(mixture.moments(VectorXd::Zero(4)).psi[0], 0, 1e-14);
+}
+
+TEST(Mixture, DerivativesOfEveryKindOfVariable) {
+    for (const Variables& vars : {Variables({Variable::torsion("a"), Variable::torsion("b"), Variable::torsion("c")}), Variables({Variable::number("x"), Variable::number("y")}),
+                                  Variables({Variable::number("x"), Variable::torsion("a"), Variable::distance("d")})}) {
+        const MixtureModel mixture = mixtureOf(vars, 7, 3);
+        for (double l : {-2.0, 0.5, 3.0})
+            expectDerivatives(mixture, vars.naturalParameter(VectorXd::LinSpaced(vars.size(), -0.6, 1.1), l), 1e-6);
+    }
+}
+
+TEST(Mixture, OfOneGaussianAndOneVonMisesIsTheirProduct) {
+    // Mixed sets: against the closed forms of the two factors.
+    const Variables vars({Variable::torsion("a"), Variable::number("x")});
+    const MixtureModel product(vars, {VectorXd::Zero(1), Eigen::Vector2d(3, -4), MatrixXd::Constant(1, 1, 0.7), MatrixXd::Constant(1, 1, 2.5)});
+    Eigen::Vector4d eta(-1.1, 0, 0, 0.4);
+    eta.segment<2>(vars.offset(0)) << 0.5, 1.5;
+    const Moments m = product.moments(eta);
+    const double p = 2.5 + 2.2, mean = (2.5 * 0.7 + 0.4) / p, kappa = std::hypot(3.5, 2.5), length = std::cyl_bessel_i(1, kappa) / std::cyl_bessel_i(0, kappa);
+    EXPECT_NEAR(m.mu(vars.offset(1), 0), mean, 1e-14);
+    EXPECT_NEAR(m.mu(0, 0), mean * mean + 1 / p, 1e-14);
+    EXPECT_NEAR(m.mu(vars.offset(0), 0), length * 3.5 / kappa, 1e-14);
+    EXPECT_NEAR(m.psi[0], std::log(std::cyl_bessel_i(0, kappa) / std::cyl_bessel_i(0, 5.0)) - 0.5 * std::log(p / 2.5) + 0.5 * p * mean * mean - 0.5 * 2.5 * 0.49, 1e-13);
+    EXPECT_NEAR(product.dataMean()[0], 0.7, 1e-15);
+    EXPECT_NEAR(product.dataVariance(), 0.4, 1e-15);
+}
+
+TEST(Mixture, BadComponents) {
+    const Variables vars({Variable::torsion("a"), Variable::number("x")});
+    const MatrixXd tilt = MatrixXd::Ones(2, 3), one = MatrixXd::Ones(1, 3);
+    const VectorXd weights = VectorXd::Zero(3);
+    auto expectRefused = [&](MixtureModel::Components c, const std::string& part) {
+        expectError([&] { MixtureModel(vars, c); }, {part});
+    };
+    expectRefused({VectorXd(), MatrixXd(2, 0), MatrixXd(1, 0), MatrixXd(1, 0)}, "at least one component");
+    expectRefused({weights, MatrixXd::Ones(4, 3), one, one}, "tilts of 2 x 3");
+    expectRefused({weights, tilt, one, MatrixXd::Ones(1, 2)}, "means and precisions of 1 x 3");
+    expectRefused({weights, tilt, one, -one}, "positive precisions");
+    expectRefused({weights, tilt, one * std::nan(""), one}, "finite components");
+    expectRefused({VectorXd::Constant(3, -std::numeric_limits<double>::infinity()), tilt, one, one}, "log weights");
+    const MixtureModel good(vars, {weights, tilt, one, one});
+    expectError([&] { good.moments(Eigen::Vector4d(0.6, 0, 0, 0)); }, {"not normalisable"});
+    expectError([&] { good.checkRange(Eigen::Vector4d(0, 1, 1, 1), "the end"); }, {"eta_l"});
+}
+
+TEST(VonMises, AgreesWithTheStandardLibraryAndAcrossItsSeams) {
+    for (double k : {1e-6, 0.01, 0.5, 3.0, 12.0, 29.999, 30.001, 80.0, 299.999, 300.001, 400.0}) {
+        const VonMises f(k);
+        const double i0 = std::cyl_bessel_i(0, k), i1 = std::cyl_bessel_i(1, k);
+        EXPECT_NEAR(f.logI0, std::log(i0), 1e-14 * (1 + k));
+        EXPECT_EQ(logBesselI0(k), f.logI0);
+        EXPECT_NEAR(f.ratio, i1 / i0, 1e-13);
+        EXPECT_NEAR(f.ratioByK * k, f.ratio, 1e-14);
+    }
+    const double h = 1e-4;
+    for (double k : {0.3, 3.0, 29.9999, 30.0, 30.0001, 300.0}) {
+        const double slope = (VonMises(k + h).ratio - VonMises(k - h).ratio) / (2 * h);
+        EXPECT_NEAR(VonMises(k).derivative, slope, 1e-9);
+        EXPECT_NEAR(VonMises(k).anisotropy * k * k, slope - VonMises(k).ratioByK, 1e-9);
+        const double bend = (VonMises(k + h).anisotropy - VonMises(k - h).anisotropy) / (2 * h);
+        EXPECT_NEAR(VonMises(k).anisotropySlope * k, bend, 1e-8 * std::abs(bend) + 1e-11);
+    }
+    EXPECT_NEAR(VonMises(0).ratioByK, 0.5, 2e-15);
+    EXPECT_NEAR(VonMises(0).anisotropy, -0.125, 2e-15);
+    EXPECT_NEAR(VonMises(0).anisotropySlope, 1.0 / 12, 2e-15);
+    EXPECT_TRUE(std::isfinite(VonMises(1e6).logI0));
+    EXPECT_NEAR(VonMises(1e4).derivative * 2e8, 1, 1e-3);  // the radial variance tends to 1/(2 kappa^2)
 }
 
 TEST(Empirical, MomentsOfAGridAgainstQuadrature) {

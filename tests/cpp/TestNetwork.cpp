@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include "Bessel.h"
-#include "Features.h"
 #include "spacetime/Models.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Safetensors.h"
@@ -28,30 +26,24 @@ Variables numbers() {
 }
 Variables mixed() { return Variables({Variable::distance("d"), Variable::torsion("phi"), Variable::number("q")}); }
 
-/// A network with random weights, strong enough (`scale`) that its curvature matters.
-NetworkParameters randomParameters(const Variables& v, double scale, unsigned seed = 5) {
+/// A network of random components, in numbers that single precision holds.
+NetworkParameters randomParameters(const Variables& v, int components = 6, unsigned seed = 5) {
     std::mt19937_64 random(seed);
     std::normal_distribution<double> normal;
+    auto draw = [&](double) { return static_cast<double>(static_cast<float>(normal(random))); };
     NetworkParameters p;
     p.variables = v;
-    p.harmonics = 3;
     p.minLogSnr = 1;
     p.maxLogSnr = 5;
     const int u = v.numUnlifted();
-    p.mean = VectorXd::LinSpaced(u, -0.3, 0.4);
-    p.variance = u > 0 ? 0.7 : 1;
     p.low = VectorXd::Constant(u, -2);
     p.high = VectorXd::Constant(u, 1.5);
     p.occupied.assign(v.numLifted(), std::vector<bool>(NetworkParameters::Arcs, true));
-    const int inputs = (v.hasQuadratic() ? 1 : 0) + v.size() * (1 + 2 * p.harmonics);
-    const int shape[] = {inputs, 10, 9, 1};
-    for (int l = 0; l < 3; l++) {
-        NetworkParameters::Layer layer;
-        auto draw = [&](double) { return static_cast<double>(static_cast<float>((l == 2 ? scale : 1) * normal(random) / std::sqrt(shape[l]))); };
-        layer.weight = MatrixXd::Zero(shape[l + 1], shape[l]).unaryExpr(draw);
-        layer.bias = VectorXd::Zero(shape[l + 1]).unaryExpr(draw);
-        p.layers.push_back(layer);
-    }
+    p.components.logWeights = VectorXd::Zero(components).unaryExpr(draw);
+    p.components.tilt = 4 * MatrixXd::Zero(2 * v.numLifted(), components).unaryExpr(draw);
+    p.components.mean = MatrixXd::Zero(u, components).unaryExpr(draw);
+    p.components.precision = MatrixXd::Zero(u, components).unaryExpr(draw).array().square() + 1;
+    p.components.precision = p.components.precision.cast<float>().cast<double>();
     return p;
 }
 
@@ -75,7 +67,7 @@ class NetworkDerivatives : public ::testing::TestWithParam<Variables> {};
 
 // Every derivative is judged against central differences of the one below it: psi -> mu -> J -> third.
 TEST_P(NetworkDerivatives, MatchCentralDifferences) {
-    const NetworkModel model(randomParameters(GetParam(), 2.0));
+    const NetworkModel model(randomParameters(GetParam()));
     const MatrixXd eta = points(GetParam(), 12);
     const int m = model.numStatistics();
     const Moments exact = model.moments(eta, Order::Covariance);
@@ -107,37 +99,13 @@ TEST_P(NetworkDerivatives, MatchCentralDifferences) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, NetworkDerivatives, ::testing::Values(torsions(), numbers(), mixed()));
 
-// Blocks, strips and columns that do not come out even must leave no trace: a plain forward pass in Eigen says what N is, and the network's
-// share of psi is the rest of it.
-TEST(Network, AgreesWithAPlainForwardPass) {
-    for (const int width : {1, 16, 37}) {
-        NetworkParameters p = randomParameters(mixed(), 2.0);
-        std::mt19937_64 random(3);
-        std::normal_distribution<double> normal;
-        auto draw = [&](double) { return normal(random) / std::sqrt(width); };
-        const Eigen::Index inputs = p.layers[0].weight.cols(), shape[] = {inputs, width, 5, width, 1};
-        p.layers.resize(4);
-        for (int l = 0; l < 4; l++) {
-            p.layers[l].weight = MatrixXd::Zero(shape[l + 1], shape[l]).unaryExpr(draw);
-            p.layers[l].bias = VectorXd::Zero(shape[l + 1]).unaryExpr(draw);
-        }
-        NetworkParameters none = p;
-        none.layers.back().weight.setZero();
-        none.layers.back().bias.setZero();
-        const NetworkModel model(p), bare(none);
-        const Features features(p.variables, p.harmonics, p.mean, p.variance, p.low, p.high);
-        for (const int count : {1, 2, 3, 67, 131}) {
-            const MatrixXd eta = points(p.variables, count);
-            MatrixXd h = features.evaluate(eta).f;
-            for (int l = 0; l < 3; l++)
-                h = ((p.layers[l].weight * h).colwise() + p.layers[l].bias).array().tanh().matrix().eval();
-            const VectorXd N = ((p.layers[3].weight * h).array() + p.layers[3].bias[0]).matrix().transpose();
-            const Moments mean = model.moments(eta, Order::Mean), all = model.moments(eta, Order::Covariance), base = bare.moments(eta, Order::Mean);
-            EXPECT_LT((mean.psi - base.psi - N).cwiseAbs().maxCoeff(), 1e-12 * (1 + base.psi.cwiseAbs().maxCoeff())) << "width " << width << ", " << count << " points";
-            EXPECT_LT((all.psi - mean.psi).cwiseAbs().maxCoeff(), 1e-12 * (1 + base.psi.cwiseAbs().maxCoeff()));
-            EXPECT_LT((all.mu - mean.mu).cwiseAbs().maxCoeff(), 1e-12 * (1 + mean.mu.cwiseAbs().maxCoeff()));
-        }
-    }
+TEST(Network, IsThePosteriorOfItsMixture) {
+    const NetworkParameters p = randomParameters(mixed());
+    const NetworkModel network(p);
+    const MixtureModel mixture(p.variables, p.components);
+    const MatrixXd eta = points(p.variables, 5);
+    EXPECT_EQ(network.moments(eta).mu, mixture.moments(eta).mu);
+    EXPECT_TRUE(network.isExact() && network.hasPsi());
 }
 
 TEST(Network, ManyVariables) {
@@ -145,7 +113,7 @@ TEST(Network, ManyVariables) {
     for (int i = 0; i < 64; i++)
         list.push_back(i % 5 == 4 ? Variable::number("q" + std::to_string(i)) : Variable::torsion("t" + std::to_string(i)));
     const Variables v(list);
-    const NetworkModel model(randomParameters(v, 2.0));
+    const NetworkModel model(randomParameters(v));
     const MatrixXd eta = points(v, 3);
     MatrixXd direction = MatrixXd::Zero(eta.rows(), 3);
     direction.row(0).setConstant(-0.1);
@@ -162,66 +130,8 @@ TEST(Network, ManyVariables) {
     }
 }
 
-TEST(Network, WithoutANetworkItIsTheFeaturelessPosterior) {
-    // Unlifted: one Gaussian, known in closed form.
-    NetworkParameters p = randomParameters(Variables({Variable::number("a"), Variable::number("b")}), 0.0);
-    const NetworkModel gaussian(p);
-    const GaussianMixtureModel reference(p.mean, VectorXd::Constant(1, p.variance), VectorXd::Ones(1));
-    const MatrixXd eta = points(p.variables, 10);
-    const Moments a = gaussian.moments(eta), b = reference.moments(eta);
-    EXPECT_LT((a.mu - b.mu).cwiseAbs().maxCoeff(), 1e-10);
-    EXPECT_LT((a.psi - b.psi).cwiseAbs().maxCoeff(), 1e-9);
-    for (int c = 0; c < 10; c++)
-        EXPECT_LT((a.J[c] - b.J[c]).norm(), 1e-10);
-
-    // Lifted: a flat circle, summed on a grid fine enough for kappa = e^5.
-    const Variables circle({Variable::torsion("phi")});
-    const NetworkModel flat(randomParameters(circle, 0.0));
-    MatrixXd grid(1, 2000);
-    grid.row(0) = VectorXd::LinSpaced(2001, -M_PI, M_PI).head(2000).transpose();
-    const EmpiricalModel sum(circle, grid);
-    const MatrixXd tilt = points(circle, 10);
-    const Moments f = flat.moments(tilt), g = sum.moments(tilt);
-    EXPECT_LT((f.mu - g.mu).cwiseAbs().maxCoeff(), 1e-11);
-    EXPECT_LT((f.psi - g.psi).cwiseAbs().maxCoeff(), 1e-10);
-    for (int c = 0; c < 10; c++)
-        EXPECT_LT((f.J[c] - g.J[c]).norm(), 1e-11);
-}
-
-TEST(Network, BesselFunctionsAgreeWithTheStandardLibraryAndAcrossTheSeam) {
-    for (double k : {1e-6, 0.01, 0.5, 3.0, 12.0, 29.999, 30.001, 80.0, 400.0}) {
-        const VonMises f(k);
-        const double i0 = std::cyl_bessel_i(0, k), i1 = std::cyl_bessel_i(1, k);
-        EXPECT_NEAR(f.logI0, std::log(i0), 1e-12 * (1 + k));
-        EXPECT_NEAR(f.ratio, i1 / i0, 1e-13);
-        EXPECT_NEAR(f.ratioByK * k, f.ratio, 1e-14);
-    }
-    const double h = 1e-4;
-    for (double k : {0.3, 3.0, 29.9999, 30.0, 30.0001, 300.0}) {
-        const double slope = (VonMises(k + h).ratio - VonMises(k - h).ratio) / (2 * h);
-        EXPECT_NEAR(VonMises(k).derivative, slope, 1e-9);
-        EXPECT_NEAR(VonMises(k).anisotropy * k * k, slope - VonMises(k).ratioByK, 1e-9);
-        const double bend = (VonMises(k + h).anisotropy - VonMises(k - h).anisotropy) / (2 * h);
-        EXPECT_NEAR(VonMises(k).anisotropySlope * k, bend, 1e-8 * std::abs(bend) + 1e-11);
-    }
-    EXPECT_DOUBLE_EQ(VonMises(0).ratioByK, 0.5);
-    EXPECT_DOUBLE_EQ(VonMises(0).anisotropy, -0.125);
-    EXPECT_DOUBLE_EQ(VonMises(0).anisotropySlope, 1.0 / 12);
-    EXPECT_TRUE(std::isfinite(VonMises(1e6).logI0));
-    EXPECT_NEAR(VonMises(1e4).derivative * 2e8, 1, 1e-3);  // the radial variance tends to 1/(2 kappa^2)
-}
-
-TEST(Network, IsSmoothWhereEveryKappaIsZero) {
-    const NetworkModel model(randomParameters(torsions(), 2.0));
-    const MatrixXd origin = MatrixXd::Zero(4, 1), near = MatrixXd::Constant(4, 1, 1e-7);
-    const Moments a = model.moments(origin), b = model.moments(near);
-    EXPECT_TRUE(a.J[0].allFinite());
-    EXPECT_LT((a.mu - b.mu).norm(), 1e-5);
-    EXPECT_LT((a.J[0] - b.J[0]).norm(), 1e-5);
-}
-
 TEST(Network, PointsDoNotDependOnTheirBatch) {
-    const NetworkModel model(randomParameters(mixed(), 2.0));
+    const NetworkModel model(randomParameters(mixed()));
     const MatrixXd eta = points(mixed(), 7);
     const Moments all = model.moments(eta);
     for (int c = 0; c < 7; c++) {
@@ -256,7 +166,7 @@ protected:
 }  // namespace
 
 TEST_F(NetworkFile, RoundTripsExactly) {
-    NetworkParameters p = randomParameters(mixed(), 2.0);
+    NetworkParameters p = randomParameters(mixed());
     p.temperature = 300;
     p.training = "{\"steps\":7}";
     p.occupied[0][3] = false;
@@ -275,7 +185,7 @@ TEST_F(NetworkFile, RoundTripsExactly) {
 }
 
 TEST_F(NetworkFile, RefusesWhatItCannotRead) {
-    const NetworkModel model(randomParameters(torsions(), 1.0));
+    const NetworkModel model(randomParameters(torsions()));
     model.save(path());
     const Safetensors good = Safetensors::read(path());
     Safetensors bad = good;
@@ -291,21 +201,25 @@ TEST_F(NetworkFile, RefusesWhatItCannotRead) {
     bad.write(path());
     refused("cannot be read");
     bad = good;
-    bad.tensors.erase("layers.1.bias");
+    bad.tensors.erase("tilt");
     bad.write(path());
-    refused("5 tensors");
+    refused("lacks the tensor 'tilt' with 4 numbers for each of 6 components");
     bad = good;
-    bad.tensors["layers.0.weight"].shape = {5, static_cast<std::int64_t>(bad.tensors["layers.0.weight"].values.size() / 5)};
+    bad.tensors["tilt"].shape = {4, 6};
     bad.write(path());
-    refused("layer 0");
+    refused("lacks the tensor 'tilt'");
     bad = good;
-    bad.tensors["layers.1.weight"].values[0] = std::nan("");
+    bad.tensors["tilt"].values[0] = std::nan("");
     bad.write(path());
-    refused("not finite");
+    refused("finite");
+    bad = good;
+    bad.metadata["model"].replace(bad.metadata["model"].find("\"mixture\""), 9, "\"pyramid\"");
+    bad.write(path());
+    refused("'pyramid'");
 }
 
 TEST(Network, ChecksItsRange) {
-    NetworkParameters p = randomParameters(mixed(), 1.0);
+    NetworkParameters p = randomParameters(mixed());
     for (int arc = 10; arc < 20; arc++)  // 100 to 200 degrees are empty
         p.occupied[0][arc] = false;
     const NetworkModel model(p);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // These tests open LibTorch: they are few and small.
-#include "Features.h"
 #include "TorchLibrary.h"
 #include "TrainingData.h"
 #include "spacetime/NetworkModel.h"
@@ -11,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <gtest/gtest.h>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <unistd.h>
@@ -38,8 +38,7 @@ TrainingOptions small(int steps) {
     o.steps = steps;
     o.batch = 128;
     o.points = 4000;
-    o.width = 32;
-    o.layers = 2;
+    o.components = 16;
     o.minLogSnr = 0;
     o.maxLogSnr = 4;
     o.threads = 1;
@@ -72,50 +71,51 @@ TEST_F(Training, SaysWhatToInstallWhenTheLibraryIsMissing) {
     ::setenv("SPACETIME_TORCH_LIBRARY", given.c_str(), 1);
 }
 
-// The same weights give the same numbers natively and in LibTorch: the log-partition, and through it mu and J.
+// The same parameters give the same numbers natively and in LibTorch, in single precision, for every kind of variable in any order.
 TEST_F(Training, NativeEvaluationAgreesWithLibTorch) {
-    train(vonMises(2, 0.5), small(20), path());
-    const auto model = NetworkModel::load(path());
-    const NetworkParameters& p = model->parameters();
-    const Features features(p.variables, p.harmonics, p.mean, p.variance, p.low, p.high);
-    std::vector<float> weights;
-    for (const auto& layer : p.layers) {
-        for (Eigen::Index i = 0; i < layer.weight.rows(); i++)
-            for (Eigen::Index j = 0; j < layer.weight.cols(); j++)
-                weights.push_back(static_cast<float>(layer.weight(i, j)));
-        for (Eigen::Index i = 0; i < layer.bias.size(); i++)
-            weights.push_back(static_cast<float>(layer.bias[i]));
-    }
-    const int n = 9, F = features.size();
-    MatrixXd eta(2, n);
-    for (int i = 0; i < n; i++)
-        eta.col(i) = std::exp(0.4 * i) * Eigen::Vector2d(std::cos(0.7 * i), std::sin(0.7 * i));
-    const auto x = features.evaluate(eta);
-    const Eigen::Vector2d v(0.6, -0.8);
-    // Column-major [F x n] is row-major [n x F].
-    const Eigen::MatrixXf f = x.f.cast<float>(), t = (v[0] * x.d1 + v[1] * x.d2).cast<float>();
-    Eigen::VectorXf N(n);
-    Eigen::MatrixXf gradient(F, n), product(F, n);
-    char error[200] = "";
-    ASSERT_EQ(TorchLibrary::get().evaluate(F, p.layers[0].weight.rows(), static_cast<int>(p.layers.size()) - 1, weights.data(), n, f.data(), t.data(), N.data(),
-                                           gradient.data(), product.data(), error, sizeof(error)),
-              0)
-        << error;
-    // A network whose output layer is zero leaves the closed-form part, which LibTorch knows nothing of.
-    NetworkParameters bare = p;
-    bare.layers.back().weight.setZero();
-    bare.layers.back().bias.setZero();
-    const Moments full = model->moments(eta), base = NetworkModel(bare).moments(eta);
+    const Variables v({Variable::number("x"), Variable::torsion("a"), Variable::number("y"), Variable::torsion("b")});
+    const int K = 5, n = 9, M = v.numStatistics();
+    std::mt19937_64 random(2);
+    std::normal_distribution<double> normal;
+    std::vector<float> row(K * 9);
+    for (float& x : row)
+        x = static_cast<float>(normal(random));
+    MixtureModel::Components c;
+    const VectorXd values = Eigen::Map<Eigen::VectorXf>(row.data(), row.size()).cast<double>();
+    c.logWeights = values.head(K);
+    c.tilt = Eigen::Map<const MatrixXd>(&values[K], 4, K);
+    c.mean = Eigen::Map<const MatrixXd>(&values[5 * K], 2, K);
+    c.precision = Eigen::Map<const MatrixXd>(&values[7 * K], 2, K).array().exp();
+    MatrixXd eta(M, n), probe(M, n);
     for (int i = 0; i < n; i++) {
-        EXPECT_NEAR(full.psi[i] - base.psi[i], N[i], 1e-5);
-        const VectorXd g = gradient.col(i).cast<double>(), h = product.col(i).cast<double>();
-        EXPECT_NEAR(full.mu(0, i) - base.mu(0, i), g.dot(x.d1.col(i)), 1e-5);
-        EXPECT_NEAR(full.mu(1, i) - base.mu(1, i), g.dot(x.d2.col(i)), 1e-5);
-        const VectorXd curvature = v[0] * v[0] * x.d11.col(i) + 2 * v[0] * v[1] * x.d12.col(i) + v[1] * v[1] * x.d22.col(i);
-        const double expected = h.dot(v[0] * x.d1.col(i) + v[1] * x.d2.col(i)) + g.dot(curvature);
-        EXPECT_NEAR(v.dot((full.J[i] - base.J[i]) * v), expected, 1e-5);
+        eta.col(i) = v.naturalParameter(Eigen::Vector4d(normal(random), normal(random), normal(random), normal(random)), 0.5 * i - 1.5);
+        for (int a = 0; a < M; a++)
+            probe(a, i) = normal(random);
     }
-    EXPECT_GT(gradient.norm(), 1e-2f);  // there was something to compare
+    eta.col(0).setZero();
+    std::vector<std::int64_t> lifted, unlifted;
+    for (int i = 0; i < v.size(); i++)
+        (v[i].lifted() ? lifted : unlifted).push_back(v.offset(i));
+    SpacetimeTorchJob job{};
+    job.numStatistics = M;
+    job.numLifted = job.numUnlifted = 2;
+    job.numComponents = K;
+    job.liftedRows = lifted.data();
+    job.unliftedRows = unlifted.data();
+    job.parameters = row.data();
+    job.numParameters = static_cast<std::int64_t>(row.size());
+    // Column-major [M x n] is row-major [n x M].
+    const Eigen::MatrixXf e = eta.cast<float>(), d = probe.cast<float>();
+    Eigen::VectorXf psi(n);
+    Eigen::MatrixXf mu(M, n), product(M, n);
+    ASSERT_EQ(TorchLibrary::get().evaluate(&job, n, e.data(), d.data(), psi.data(), mu.data(), product.data()), 0) << job.error;
+    const Moments m = MixtureModel(v, c).moments(eta);
+    for (int i = 0; i < n; i++) {
+        const VectorXd Jv = m.J[i] * probe.col(i);
+        EXPECT_NEAR(psi[i], m.psi[i], 2e-5 * (1 + std::abs(m.psi[i])));
+        EXPECT_LT((mu.col(i).cast<double>() - m.mu.col(i)).norm(), 2e-5 * (1 + m.mu.col(i).norm()));
+        EXPECT_LT((product.col(i).cast<double>() - Jv).norm(), 1e-4 * (1 + Jv.norm()));
+    }
 }
 
 TEST_F(Training, LearnsAVonMisesPosterior) {
@@ -186,8 +186,7 @@ TEST_F(Training, LearnsMixedVariables) {
     o.grid = true;
     const EmpiricalModel exact(Variables({Variable::torsion("phi"), Variable::number("d")}), grid, logw, o);
     TrainingOptions options = small(600);
-    options.width = 64;
-    options.layers = 3;
+    options.components = 64;
     options.maxLogSnr = 3;
     const TrainingResult result = train(exact, options, path());
     EXPECT_LT(result.consistency.medianError, 0.1);
@@ -246,9 +245,8 @@ TEST_F(Training, SameSeedSameModel) {
     train(data, a, path("b"));
     train(data, b, path("c"));
     const auto x = NetworkModel::load(path("a")), y = NetworkModel::load(path("b")), z = NetworkModel::load(path("c"));
-    EXPECT_EQ(x->parameters().layers[0].weight, y->parameters().layers[0].weight);
-    EXPECT_EQ(x->parameters().layers.back().weight, y->parameters().layers.back().weight);
-    EXPECT_NE(x->parameters().layers[0].weight, z->parameters().layers[0].weight);
+    EXPECT_EQ(x->parameters().components.tilt, y->parameters().components.tilt);
+    EXPECT_NE(x->parameters().components.tilt, z->parameters().components.tilt);
 }
 
 TEST_F(Training, StoppingKeepsWhatWasLearnedAndErrorsPassThrough) {
@@ -274,6 +272,90 @@ TEST_F(Training, StoppingKeepsWhatWasLearnedAndErrorsPassThrough) {
     EXPECT_FALSE(fs::exists(path("none")));
 }
 
+// Killed after any report and resumed, training ends with the very parameters of a run that nothing disturbed.
+TEST_F(Training, ResumesAsIfItHadNeverStopped) {
+    const EmpiricalModel data = vonMises(2, 1);
+    TrainingOptions o = small(120);
+    o.reportEvery = 10;
+    o.checkpointSeconds = 0;
+    train(data, o, path("whole"));
+    EXPECT_FALSE(fs::exists(path("whole.checkpoint")));
+    TrainingOptions killed = o;
+    killed.progress = [](int step, int, double, double) -> bool {
+        if (step == 50)
+            throw std::runtime_error("killed");
+        return true;
+    };
+    EXPECT_THROW(train(data, killed, path("parts")), std::runtime_error);
+    ASSERT_TRUE(fs::exists(path("parts.checkpoint")));
+    EXPECT_FALSE(fs::exists(path("parts")));
+    TrainingOptions other = o;
+    other.resume = true;
+    other.seed = 9;
+    EXPECT_THROW(train(data, other, path("parts")), std::invalid_argument) << "the checkpoint of another seed";
+    EXPECT_THROW(train(vonMises(2.1, 1), [&] { TrainingOptions r = o; r.resume = true; return r; }(), path("parts")), std::invalid_argument) << "of other samples";
+    // An orderly stop leaves a model and a checkpoint.
+    TrainingOptions again = o;
+    again.resume = true;
+    again.progress = [](int step, int, double, double) { return step < 80; };
+    const TrainingResult second = train(data, again, path("parts"));
+    EXPECT_TRUE(second.resumed && second.stopped);
+    EXPECT_TRUE(fs::exists(path("parts")) && fs::exists(path("parts.checkpoint")));
+    again.progress = nullptr;
+    const TrainingResult third = train(data, again, path("parts"));
+    EXPECT_TRUE(third.resumed && !third.stopped);
+    EXPECT_FALSE(fs::exists(path("parts.checkpoint")));
+    const auto a = NetworkModel::load(path("whole")), b = NetworkModel::load(path("parts"));
+    EXPECT_EQ(a->parameters().components.tilt, b->parameters().components.tilt);
+    EXPECT_EQ(a->parameters().components.logWeights, b->parameters().components.logWeights);
+    EXPECT_EQ(a->metadata()["training"]["losses"], b->metadata()["training"]["losses"]);
+    again.resume = true;  // nothing to go on from: it starts afresh
+    EXPECT_FALSE(train(data, again, path("fresh")).resumed);
+}
+
+TEST_F(Training, StopsEarlyAndKeepsTheBest) {
+    TrainingOptions o = small(400);
+    o.reportEvery = 5;
+    o.patience = 3;
+    o.learningRate = 1;  // far too much: it soon gets no better
+    const TrainingResult r = train(vonMises(2, 1), o, path());
+    EXPECT_LT(r.steps, 400);
+    EXPECT_FALSE(r.stopped);
+    double best = std::numeric_limits<double>::infinity();
+    const auto losses = NetworkModel::load(path())->metadata()["training"]["losses"];
+    for (const auto& report : losses)
+        best = std::min(best, report[2].get<double>());
+    EXPECT_EQ(losses.size() >= 4u && losses[losses.size() - 4][2].get<double>() == best, true);
+}
+
+TEST_F(Training, RefusesSamplesThatTeachNothing) {
+    const Variables v({Variable::torsion("phi"), Variable::number("d")});
+    std::mt19937_64 random(1);
+    std::normal_distribution<double> normal;
+    MatrixXd raw(2, 500);
+    for (Eigen::Index i = 0; i < raw.size(); i++)
+        raw.data()[i] = normal(random);
+    auto complaint = [&](const MatrixXd& x, const VectorXd& logWeights) -> std::string {
+        try {
+            train(EmpiricalModel(v, x, logWeights), small(2), path());
+        }
+        catch (const std::invalid_argument& e) {
+            return e.what();
+        }
+        return "";
+    };
+    MatrixXd constant = raw;
+    constant.row(0).setConstant(0.4);
+    EXPECT_NE(complaint(constant, {}).find("'phi' has the same value in every sample"), std::string::npos);
+    constant = raw;
+    constant.row(1).setConstant(0.4);
+    EXPECT_NE(complaint(constant, {}).find("'d' has the same value in every sample"), std::string::npos);
+    VectorXd dominated = VectorXd::Zero(500);
+    dominated[7] = 12;
+    EXPECT_NE(complaint(raw, dominated).find("effective samples of 500"), std::string::npos) << complaint(raw, dominated);
+    EXPECT_FALSE(fs::exists(path()));
+}
+
 TEST_F(Training, RefusesBadOptions) {
     const EmpiricalModel data = vonMises(2, 1);
     auto refused = [&](void (*change)(TrainingOptions&)) {
@@ -283,10 +365,10 @@ TEST_F(Training, RefusesBadOptions) {
     };
     refused([](TrainingOptions& o) { o.steps = 0; });
     refused([](TrainingOptions& o) { o.batch = -1; });
-    refused([](TrainingOptions& o) { o.width = 0; });
+    refused([](TrainingOptions& o) { o.components = 0; });
     refused([](TrainingOptions& o) { o.learningRate = std::nan(""); });
     refused([](TrainingOptions& o) { o.minLogSnr = o.maxLogSnr; });
-    refused([](TrainingOptions& o) { o.emaDecay = 1; });
+    refused([](TrainingOptions& o) { o.averaging = 1; });
     TrainingOptions o = small(10);
     o.device = "abacus";
     try {

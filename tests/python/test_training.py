@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A trained network against the exact posterior it learned from, over the region that transition curves use."""
 import json
+import pathlib
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import openmmspacetime as st
 from openmmspacetime import program
 
+DATA = pathlib.Path(__file__).resolve().parents[1] / "data"
 A, B = (-2.58, 2.79), (1.09, -0.88)
 
 
@@ -23,8 +26,8 @@ def modelFile(tmp_path_factory, alanineSamples, exact):
     x, w = alanineSamples
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     reports = []
-    st.train(x, exact.variables, logWeights=w, temperature=300, out=path, steps=2000, points=10000, width=64, progress=lambda *r: reports.append(r))
-    assert len(reports) > 5 and reports[-1][0] == 2000 and reports[-1][3] < reports[0][3]
+    st.train(x, exact.variables, logWeights=w, temperature=300, out=path, steps=300, points=10000, components=64, progress=lambda *r: reports.append(r))
+    assert len(reports) > 5 and reports[-1][0] == 300 and reports[-1][3] < reports[0][3]
     with pytest.raises(ValueError, match="exists"):
         st.train(x, exact.variables, out=path, steps=10)
     return path
@@ -84,7 +87,7 @@ def testTheTransitionPresetFindsTheSamePass(exact, network):
 def testTheFileHoldsANetworkNotTheSamples(modelFile, network, alanineSamples):
     assert modelFile.stat().st_size < 0.2 * alanineSamples[0].astype("f4").nbytes
     metadata = json.loads(network.metadata)
-    assert metadata["temperature_K"] == 300 and metadata["training"]["steps"] == 2000
+    assert metadata["temperature_K"] == 300 and metadata["training"]["steps"] == 300
     r = subprocess.run([program.path(), "info", modelFile], capture_output=True, text=True)
     assert r.returncode == 0 and "median_error" in r.stdout
 
@@ -120,8 +123,77 @@ def testCorruptAndNewerFiles(tmp_path, modelFile):
 def testInterruptedTrainingKeepsWhatWasLearned(tmp_path, exact, alanineSamples):
     x, w = alanineSamples
     path = tmp_path / "m.safetensors"
-    model = st.train(x[::20], exact.variables, logWeights=w[::20], out=path, steps=5000, points=500, width=32, progress=lambda step, *_: step < 200)
+    model = st.train(x[::20], exact.variables, logWeights=w[::20], out=path, steps=5000, points=500, components=32, progress=lambda step, *_: step < 200)
     assert path.exists() and json.loads(model.metadata)["training"]["stopped"]
+
+
+@pytest.fixture(scope="module")
+def trialanine():
+    """Six backbone torsions of capped trialanine: variables, frames to train on and later ones to be judged on (tests/data/trialanine.py)."""
+    with np.load(DATA / "trialanine_500K.npz") as data:
+        x, atoms = data["x"].astype(float), data["atoms"].tolist()
+    return st.Variables.torsions(atoms), x[:10_400], x[10_400:]
+
+
+def testAPeptideOfSixTorsions(trialanine, tmp_path):
+    """Denoises frames it never saw better than the exact posterior of the frames it did see, which knows nothing between them."""
+    variables, seen, unseen = trialanine
+    model = st.train(seen, variables, temperature=500, out=tmp_path / "m.safetensors", steps=200, points=3000)
+    empirical = st.EmpiricalModel(seen, variables)
+    random = np.random.default_rng(1)
+    for logSnr, atMost in ((1, 1.02), (2, 1.0), (3, 0.9), (4, 0.6)):
+        T = variables.statistic(unseen[random.integers(len(unseen), size=1000)])
+        eta = np.exp(logSnr) * T + np.exp(logSnr / 2) * random.normal(size=T.shape)
+        error, reference = (np.mean(np.sum((m.moments(eta).mu - T) ** 2, axis=1)) for m in (model, empirical))
+        assert error <= atMost * reference, f"log-SNR {logSnr}: {error} against {reference}"
+    assert np.linalg.eigvalsh(model.moments(eta).J).min() > 0
+    beta, alpha = np.tile([-1.2, 2.6], 3), np.tile([-1.2, -0.6], 3)
+    for bounds in ({}, {"minLogSnr": 3.5}):
+        results = st.geodesics(model, beta, alpha, points=65, route="shortest", **bounds)
+        assert results[0].converged and results[0].measure.speedGap < 1e-2
+        assert results[0].measure.length < st.straightLine(variables, beta, alpha, logSnr=4, points=65).measure(model).length
+
+
+def testMeasureAgainstAReference(tmp_path, modelFile, network, exact, alanineSamples):
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, x=alanineSamples[0], log_weights=alanineSamples[1])
+    curve = tmp_path / "curve.json"
+    st.geodesic(network, A, B, minLogSnr=4).save(str(curve))
+    words = [program.path(), "measure", "--model", modelFile, "--curve", curve, "--reference", samples]
+    r = subprocess.run([*map(str, words), "--json"], capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    figures = json.loads(r.stdout)["consistency"]
+    expected = st.compare(network, exact, st.Curve.load(str(curve)).eta)
+    assert figures["median_error"] == pytest.approx(expected.medianError, rel=1e-6) and figures["asymmetry"] == 0 and figures["min_n_eff"] > 1
+    r = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert "posterior standard deviations of the reference" in r.stdout
+    np.save(tmp_path / "three.npy", np.zeros((5, 3)))
+    words[-1] = tmp_path / "three.npy"
+    r = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert r.returncode == 2 and "3 columns" in r.stderr
+
+
+def testTrainingThatWasKilledGoesOn(tmp_path, alanineSamples):
+    """kill -9 in the middle, then --resume: the same network as without it."""
+    x, w = alanineSamples
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, x=x[::20], log_weights=w[::20])
+    words = ["train", samples, "--variables", "torsion,torsion", "--steps", "1500", "--points", "1000", "--components", "16", "--threads", "1"]
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    assert subprocess.run([program.path(), *map(str, words), "--out", whole], capture_output=True).returncode == 0
+    checkpoint = tmp_path / "parts.safetensors.checkpoint"
+    run = subprocess.Popen([program.path(), *map(str, words), "--out", parts], stdout=subprocess.DEVNULL)
+    while run.poll() is None and not checkpoint.exists():
+        time.sleep(0.02)
+    run.kill()
+    run.wait()
+    if not parts.exists():  # it was fast enough to finish before the first checkpoint otherwise
+        r = subprocess.run([program.path(), *map(str, words), "--out", parts, "--resume", "--json"], capture_output=True, text=True)
+        assert r.returncode == 0 and json.loads(r.stdout)["resumed"], r.stderr
+    assert not checkpoint.exists()
+    a, b = (st.NetworkModel.load(str(p)) for p in (whole, parts))
+    eta = region(st.EmpiricalModel(x[::20], a.variables, logWeights=w[::20]), 1)[:50]
+    assert np.array_equal(a.moments(eta).mu, b.moments(eta).mu)
 
 
 def testBadTrainingInput(tmp_path, exact):
@@ -129,4 +201,12 @@ def testBadTrainingInput(tmp_path, exact):
     x[50, 0] = np.nan
     with pytest.raises(ValueError, match="sample 50"):
         st.train(x, exact.variables, out=tmp_path / "m.safetensors")
+    x[50, 0] = 0.1
+    weights = np.zeros(100)
+    for samples, logWeights, expected in ((x, None, "same value"), (np.random.default_rng(1).normal(size=(100, 2)), np.where(np.arange(100) == 3, 20, weights), "effective samples"),
+                                          (np.random.default_rng(1).normal(size=(100, 2)), np.full(100, -np.inf), "weights")):
+        with pytest.raises(ValueError, match=expected):
+            st.train(samples, exact.variables, logWeights=logWeights, out=tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="resume goes with"):
+        st.train(x, exact.variables, resume=True)
     assert not (tmp_path / "m.safetensors").exists()

@@ -105,45 +105,6 @@ void multiply(double* w, const double* x, const double* y, long n) {
 }
 
 SPACETIME_CLONES
-void multiplyAndAdd(double* w, const double* a, const double* x, const double* b, const double* y, long n) {
-#pragma omp simd
-    for (long i = 0; i < n; i++)
-        w[i] = a[i] * x[i] + b[i] * y[i];
-}
-
-SPACETIME_CLONES
-void activate(double* h, double* slope, const double* bias, long n) {
-#pragma omp simd
-    for (long i = 0; i < n; i++) {
-        double x = h[i] + bias[i];
-        x = x < -20 ? -20 : x;  // tanh is 1 to the last digit from there on
-        x = x > 20 ? 20 : x;
-        h[i] = 1 - 2 / (exponential(2 * x) + 1);
-        slope[i] = 1 - h[i] * h[i];
-    }
-}
-
-SPACETIME_CLONES
-void dotProducts(double (&R)[4][2], const double* const (&x)[4], const double* const (&y)[2], long n) {
-    const int lanes = 8;
-    double sum[4][2][lanes] = {};
-    for (long k = 0; k < n; k += lanes)
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
-#pragma GCC unroll 2
-            for (int j = 0; j < 2; j++)
-#pragma omp simd
-                for (int s = 0; s < lanes; s++)
-                    sum[i][j][s] += x[i][k + s] * y[j][k + s];
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 2; j++) {
-            R[i][j] = 0;
-            for (int s = 0; s < lanes; s++)
-                R[i][j] += sum[i][j][s];
-        }
-}
-
-SPACETIME_CLONES
 void subtract(double* y, const double* x, double a, long n) {
 #pragma omp simd
     for (long i = 0; i < n; i++)

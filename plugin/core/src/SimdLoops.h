@@ -3,7 +3,7 @@
 
 namespace Spacetime {
 
-// The inner loops of the empirical posterior and of networks, over contiguous numbers. The compiler makes versions for AVX-512, for AVX2 and for any
+// The inner loops of the empirical posterior, over contiguous numbers. The compiler makes versions for AVX-512, for AVX2 and for any
 // x86-64; the processor's is chosen when the library is loaded.
 
 /// p_k = exp(p_k - top), relative error below 1e-15; returns the sum. Differences below -700 count as e^-700.
@@ -14,14 +14,8 @@ void addScaled(double* y, double a, const double* x, long n);
 double dotProduct(const double* x, const double* y, long n);
 /// w = x y
 void multiply(double* w, const double* x, const double* y, long n);
-/// w = a x + b y
-void multiplyAndAdd(double* w, const double* a, const double* x, const double* b, const double* y, long n);
 /// y = x - a
 void subtract(double* y, const double* x, double a, long n);
-/// h = tanh(h + bias), slope = 1 - h^2; absolute accuracy 1e-15
-void activate(double* h, double* slope, const double* bias, long n);
-/// R[i][j] = sum of x_i,k y_j,k for four vectors x and two y; n is a multiple of 8
-void dotProducts(double (&R)[4][2], const double* const (&x)[4], const double* const (&y)[2], long n);
 
 /// Neighbouring weights of one column of a matrix that is multiplied strip by strip.
 constexpr int StripSize = 16;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "Prior.h"
+#include "TrainingData.h"
 #include "spacetime/Training.h"
 #include <Eigen/Cholesky>
 #include <algorithm>
@@ -28,11 +28,11 @@ Consistency compare(const PosteriorModel& model, const PosteriorModel& reference
     if (!model.variables().compatible(reference.variables()))
         throw std::invalid_argument("compare: the model and the reference have different variables");
     const Moments a = model.moments(eta, PosteriorModel::Order::Covariance), b = reference.moments(eta, PosteriorModel::Order::Covariance);
-    const Prior prior(reference.variables(), reference.dataMean(), reference.dataVariance());
+    const std::vector<Eigen::MatrixXd> flat = featureless(reference.variables(), reference.dataMean(), reference.dataVariance()).moments(eta).J;
     const double root = std::sqrt(static_cast<double>(reference.numStatistics()));
     std::vector<double> errors, asymmetries, jacobianErrors;
     for (Eigen::Index i = 0; i < eta.cols(); i++) {
-        const Eigen::MatrixXd H = b.J[i] + Regularisation * prior.moments(eta.col(i), true).H;
+        const Eigen::MatrixXd H = b.J[i] + Regularisation * flat[i];
         const Eigen::LLT<Eigen::MatrixXd> factor(H);
         if (factor.info() != Eigen::Success)
             continue;  // a point so far out that rounding leaves no covariance: nothing to measure against

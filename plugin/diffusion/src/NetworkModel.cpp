@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/NetworkModel.h"
-#include "Features.h"
-#include "Potential.h"
-#include "Prior.h"
 #include "spacetime/Safetensors.h"
 #include "spacetime/Text.h"
 #include <algorithm>
@@ -23,8 +20,6 @@ const int Version = 1;
 const double LogSnrTolerance = 1e-6;
 /// Unlifted centres may leave the range of the data by this share of its width (training goes as far).
 const double RangeMargin = 0.1;
-/// Points that go through the network together, and what their number times the directions should come to: tangents stay in the cache.
-const Eigen::Index Block = 64, BlockTangents = 128;
 
 json toJson(const VectorXd& v) { return std::vector<double>(v.data(), v.data() + v.size()); }
 
@@ -35,7 +30,7 @@ VectorXd vectorFrom(const json& j) {
 
 }  // namespace
 
-NetworkModel::NetworkModel(NetworkParameters parameters) : PosteriorModel(parameters.variables), p(std::move(parameters)) {
+NetworkModel::NetworkModel(NetworkParameters parameters) : PosteriorModel(parameters.variables), p(std::move(parameters)), mixture(vars, p.components) {
     if (vars.size() == 0)
         throw std::invalid_argument("NetworkModel: expected at least one variable");
     if (!(p.minLogSnr < p.maxLogSnr) || !std::isfinite(p.minLogSnr) || !std::isfinite(p.maxLogSnr))
@@ -47,85 +42,11 @@ NetworkModel::NetworkModel(NetworkParameters parameters) : PosteriorModel(parame
         if (static_cast<int>(arcs.size()) != NetworkParameters::Arcs)
             throw std::invalid_argument("NetworkModel: expected the occupancy of " + std::to_string(NetworkParameters::Arcs) + " arcs, got " +
                                         std::to_string(arcs.size()));
-    prior = std::make_unique<Prior>(vars, p.mean, p.variance);
-    features = std::make_unique<Features>(vars, p.harmonics, p.mean, p.variance, p.low, p.high);
-    if (p.layers.size() < 2)
-        throw std::invalid_argument("NetworkModel: expected at least one hidden layer");
-    Eigen::Index in = features->size();
-    for (size_t i = 0; i < p.layers.size(); i++) {
-        const auto& layer = p.layers[i];
-        const Eigen::Index out = i + 1 == p.layers.size() ? 1 : layer.weight.rows();
-        if (layer.weight.cols() != in || layer.weight.rows() != out || out == 0 || layer.bias.size() != out)
-            throw std::invalid_argument("NetworkModel: expected layer " + std::to_string(i) + " to map " + std::to_string(in) + " numbers" +
-                                        (out == 1 ? " to one" : "") + ", got a weight of " + std::to_string(layer.weight.rows()) + " x " +
-                                        std::to_string(layer.weight.cols()) + " and a bias of " + std::to_string(layer.bias.size()));
-        if (!layer.weight.allFinite() || !layer.bias.allFinite())
-            throw std::invalid_argument("NetworkModel: layer " + std::to_string(i) + " holds a weight that is not finite");
-        in = out;
-    }
-    potential = std::make_unique<Potential>(p.layers, *features, numStatistics());
+    if (p.low.size() != vars.numUnlifted() || p.high.size() != vars.numUnlifted() || !(p.low.array() < p.high.array()).all())
+        throw std::invalid_argument("NetworkModel: expected a range of positive width for each of " + std::to_string(vars.numUnlifted()) + " unlifted variables");
 }
 
-NetworkModel::~NetworkModel() = default;
-
-Moments NetworkModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
-    const Eigen::Index n = eta.cols(), m = eta.rows();
-    Moments out;
-    out.mu.resize(m, n);
-    out.psi.resize(n);
-    if (order >= Order::Covariance)
-        out.J.resize(n);
-    if (order == Order::Third)
-        out.third.resize(n);
-    const Eigen::Index block = order == Order::Mean ? Block : std::clamp<Eigen::Index>(BlockTangents / m, 2, Block);
-    for (Eigen::Index start = 0; start < n; start += block) {
-        const Eigen::Index count = std::min(block, n - start);
-        if (order == Order::Third) {
-            const MatrixXd along = direction->middleCols(start, count);
-            computeBlock(eta.middleCols(start, count), &along, start, out);
-        }
-        else
-            computeBlock(eta.middleCols(start, count), nullptr, start, out);
-    }
-    return out;
-}
-
-void NetworkModel::computeBlock(const MatrixXd& eta, const MatrixXd* direction, Eigen::Index start, Moments& out) const {
-    MatrixXd *J = out.J.empty() ? nullptr : &out.J[start], *third = out.third.empty() ? nullptr : &out.third[start];
-    const Features::Values x = features->evaluate(eta, direction);
-    for (Eigen::Index c = 0; c < eta.cols(); c++) {
-        Prior::Moments base = prior->moments(eta.col(c), J != nullptr, direction == nullptr ? nullptr : &(*direction)(0, c));
-        out.psi[start + c] = base.psi;
-        out.mu.col(start + c) = base.mu;
-        if (J != nullptr)
-            J[c] = std::move(base.H);
-        if (third != nullptr)
-            third[c] = std::move(base.third);
-    }
-    const Potential::Values N = potential->evaluate(x, J, direction, third);
-    out.psi.segment(start, eta.cols()) += N.N;
-    for (Eigen::Index c = 0; c < eta.cols(); c++)
-        for (int k = 0; k < features->size(); k++) {
-            const int i = features->first[k], j = features->second[k];
-            const double g = N.gradient(k, c);
-            out.mu(i, start + c) += g * x.d1(k, c);
-            out.mu(j, start + c) += g * x.d2(k, c);
-            // The features' own curvature.
-            auto add = [i, j](MatrixXd& H, double d11, double d12, double d22) {
-                H(i, i) += d11;
-                H(j, j) += d22;
-                H(i, j) += d12;
-                H(j, i) += d12;
-            };
-            if (J != nullptr)
-                add(J[c], g * x.d11(k, c), g * x.d12(k, c), g * x.d22(k, c));
-            if (third != nullptr) {
-                const double along = N.gradientAlong(k, c);
-                add(third[c], along * x.d11(k, c) + g * x.d11Along(k, c), along * x.d12(k, c) + g * x.d12Along(k, c),
-                    along * x.d22(k, c) + g * x.d22Along(k, c));
-            }
-        }
-}
+Moments NetworkModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const { return mixture.moments(eta, order, direction); }
 
 void NetworkModel::checkRange(const VectorXd& eta, const std::string& what) const {
     if (eta.size() != numStatistics() || !eta.allFinite())
@@ -178,14 +99,8 @@ json NetworkModel::metadata() const {
             {"prediction", "x0"},
             {"log_snr_range", {p.minLogSnr, p.maxLogSnr}},
             {"temperature_K", p.temperature > 0 ? json(p.temperature) : json()},
-            {"data", {{"mean", toJson(p.mean)}, {"variance", p.variance}, {"low", toJson(p.low)}, {"high", toJson(p.high)}, {"ranges", ranges}}},
-            {"network",
-             {{"type", "potential"},
-              {"activation", "tanh"},
-              {"harmonics", p.harmonics},
-              {"layers", p.layers.size() - 1},
-              {"width", p.layers.front().weight.rows()},
-              {"inputs", features->size()}}},
+            {"data", {{"low", toJson(p.low)}, {"high", toJson(p.high)}, {"ranges", ranges}}},
+            {"network", {{"type", "mixture"}, {"components", p.components.logWeights.size()}}},
             {"training", json::parse(p.training)}};
 }
 
@@ -200,11 +115,12 @@ void NetworkModel::save(const std::string& path) const {
                 t.values.push_back(a(i, j));
         file.tensors[name] = std::move(t);
     };
-    for (size_t i = 0; i < p.layers.size(); i++) {
-        const auto& layer = p.layers[i];
-        add("layers." + std::to_string(i) + ".weight", layer.weight, {layer.weight.rows(), layer.weight.cols()});
-        add("layers." + std::to_string(i) + ".bias", layer.bias, {layer.bias.size()});
-    }
+    const MixtureModel::Components& c = p.components;
+    const Eigen::Index K = c.logWeights.size();
+    add("log_weights", c.logWeights, {K});
+    add("tilt", c.tilt.transpose(), {K, c.tilt.rows()});
+    add("mean", c.mean.transpose(), {K, c.mean.rows()});
+    add("precision", c.precision.transpose(), {K, c.precision.rows()});
     file.write(path);
 }
 
@@ -225,16 +141,12 @@ std::unique_ptr<NetworkModel> NetworkModel::load(const std::string& path) {
         const json meta = json::parse(entry("model"));
         const json& network = meta.at("network");
         const json& data = meta.at("data");
-        if (network.at("type") != "potential" || network.at("activation") != "tanh" || meta.at("prediction") != "x0")
-            throw std::invalid_argument(where + "holds a network of type '" + network.at("type").get<std::string>() +
-                                        "', expected 'potential' with activation tanh and prediction x0");
+        if (network.at("type") != "mixture" || meta.at("prediction") != "x0")
+            throw std::invalid_argument(where + "holds a network of type '" + network.at("type").get<std::string>() + "', expected 'mixture' with prediction x0");
         NetworkParameters p;
         p.variables = Variables::fromJson(meta.at("variables"));
-        p.harmonics = network.at("harmonics").get<int>();
         p.minLogSnr = meta.at("log_snr_range").at(0).get<double>();
         p.maxLogSnr = meta.at("log_snr_range").at(1).get<double>();
-        p.mean = vectorFrom(data.at("mean"));
-        p.variance = data.at("variance").get<double>();
         p.low = vectorFrom(data.at("low"));
         p.high = vectorFrom(data.at("high"));
         for (const json& range : data.at("ranges"))
@@ -242,22 +154,17 @@ std::unique_ptr<NetworkModel> NetworkModel::load(const std::string& path) {
                 p.occupied.push_back(range["occupied_arcs"].get<std::vector<bool>>());
         p.temperature = meta.at("temperature_K").is_null() ? 0 : meta["temperature_K"].get<double>();
         p.training = meta.at("training").dump();
-        const int layers = network.at("layers").get<int>();
-        if (layers < 1 || file.tensors.size() != 2 * (static_cast<size_t>(layers) + 1))
-            throw std::invalid_argument(where + "holds " + std::to_string(file.tensors.size()) + " tensors, expected a weight and a bias for each of " +
-                                        std::to_string(layers) + " layers and the output");
-        for (int i = 0; i <= layers; i++) {
-            const std::string name = "layers." + std::to_string(i);
-            const auto weight = file.tensors.find(name + ".weight"), bias = file.tensors.find(name + ".bias");
-            if (weight == file.tensors.end() || bias == file.tensors.end() || weight->second.shape.size() != 2 || bias->second.shape.size() != 1)
-                throw std::invalid_argument(where + "lacks " + name + ".weight [out, in] or " + name + ".bias [out]");
-            using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-            const auto& shape = weight->second.shape;
-            NetworkParameters::Layer layer;
-            layer.weight = Eigen::Map<const RowMajor>(weight->second.values.data(), shape[0], shape[1]);
-            layer.bias = Eigen::Map<const VectorXd>(bias->second.values.data(), bias->second.shape[0]);
-            p.layers.push_back(std::move(layer));
-        }
+        const auto K = network.at("components").get<Eigen::Index>();
+        auto tensor = [&](const std::string& name, Eigen::Index rows) {
+            const auto found = file.tensors.find(name);
+            const std::vector<std::int64_t> shape = name == "log_weights" ? std::vector<std::int64_t>{K} : std::vector<std::int64_t>{K, rows};
+            if (found == file.tensors.end() || found->second.shape != shape)
+                throw std::invalid_argument(where + "lacks the tensor '" + name + "' with " + std::to_string(rows) + " numbers for each of " + std::to_string(K) + " components");
+            // Row-major [K x rows] is column-major [rows x K].
+            return MatrixXd(Eigen::Map<const MatrixXd>(found->second.values.data(), rows, K));
+        };
+        const int lifted = p.variables.numLifted(), unlifted = p.variables.numUnlifted();
+        p.components = {tensor("log_weights", 1).transpose(), tensor("tilt", 2 * lifted), tensor("mean", unlifted), tensor("precision", unlifted)};
         return std::make_unique<NetworkModel>(std::move(p));
     }
     catch (const json::exception& e) {

@@ -7,45 +7,51 @@
  * The boundary between the program and the library that links LibTorch: plain numbers only, so that the library can be
  * opened at run time and neither side shares types, allocators or exceptions with the other.
  *
- * The network: h_0 = f; h_l = tanh(W_l h_{l-1} + b_l), l = 1..layers; N = W_out h_layers + b_out. Weights come as one row of
- * numbers W_1, b_1, ..., W_out, b_out, matrices row-major.
+ * The mixture of K components over the variables of spacetime/Models.h (MixtureModel). Its parameters are one row of numbers: log weights [K],
+ * tilts [K x 2 numLifted], means [K x numUnlifted], logarithms of precisions [K x numUnlifted], each row-major.
  *
  * A training row holds, one after the other:
- *   f [F]      features of the point
- *   t [F]      their derivative along the point's probe direction v
- *   G [M x F]  whitened derivatives: the error of mu in posterior standard deviations is G grad_f N - r
+ *   eta [M]    the point
+ *   v [M]      its probe direction
+ *   L [M x M]  whitening: the error of mu in posterior standard deviations is L mu - r
  *   r [M]
- *   K [M x F]  derivative of G's unwhitened part along v, whitened: the error of J v is G (Hess_f N) t + K grad_f N - q
- *   q [M]
- *   psi [1]    target of N
+ *   q [M]      the error of J v is L J v - q
+ *   psi [1]    log-partition
  *   w [1]      weight of the point
  */
 extern "C" {
 
 struct SpacetimeTorchJob {
-    std::int32_t numFeatures, numStatistics, width, layers;
-    std::int64_t numPoints, numValidation;  ///< the validation rows follow the training rows
+    std::int32_t numStatistics, numLifted, numUnlifted, numComponents;
+    const std::int64_t *liftedRows, *unliftedRows;  ///< rows of T at which the lifted (two each) and unlifted variables start
+    std::int64_t numPoints, numValidation;          ///< the validation rows follow the training rows
     const float* rows;
-    float* weights;  ///< in: where to start; out: running average of the trained weights
-    std::int64_t numWeights;
-    std::int32_t steps, batch, reportEvery, threads;
+    std::int64_t numSamples, numHeldOut;  ///< likewise the held-out samples
+    const float* samples;                 ///< [samples x M] statistics, drawn with the probability of their weights
+    float* parameters;                    ///< in: where to start; out: the running average that was best in validation
+    const float* rates;                   ///< relative learning rate of every parameter
+    std::int64_t numParameters;
+    std::int32_t steps, batch, reportEvery, patience, threads;
     std::uint64_t seed;
-    double learningRate, emaDecay, sobolevWeight, psiWeight;
+    double learningRate, averaging, sobolevWeight, psiWeight, likelihoodWeight;
     const char* device;
-    /// Returns 0 to stop.
-    int (*progress)(void* user, int step, double loss, double validation);
+    /// Called at every report with all that is needed to go on from there; returns 0 to stop.
+    int (*progress)(void* user, int step, double loss, double validation, double error, const float* state);
     void* user;
+    const float* state;  ///< null, or the state to go on from
     // Results
     double loss, validation;
     std::int32_t stepsDone, stopped;
     char error[1024];
 };
 
+/// Numbers in a state: step, best validation, reports since, then parameters, their average, the best average and two moments.
+inline std::int64_t spacetimeTorchStateSize(std::int64_t numParameters) { return 3 + 5 * numParameters; }
+
 /// 0 when trained; otherwise `error` says why not.
 int spacetimeTorchTrain(SpacetimeTorchJob* job);
 
-/// N [points], its gradient by the features and its Hessian times the tangents t [points x F], computed by LibTorch: lets tests
-/// compare the native evaluation. f and t are [points x F].
-int spacetimeTorchEvaluate(int numFeatures, int width, int layers, const float* weights, std::int64_t points, const float* f, const float* t, float* N,
-                           float* gradient, float* product, char* error, int errorSize);
+/// psi [points], mu and J v [points x M] of the mixture described in `job` at eta and v [points x M], computed by LibTorch: lets tests compare the
+/// native evaluation.
+int spacetimeTorchEvaluate(SpacetimeTorchJob* job, std::int64_t points, const float* eta, const float* v, float* psi, float* mu, float* product);
 }

@@ -6,20 +6,29 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/addmm.h>
+#include <ATen/ops/argsort.h>
 #include <ATen/ops/bmm.h>
-#include <ATen/ops/norm.h>
-#include <ATen/ops/empty_like.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/exp.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/log.h>
+#include <ATen/ops/log1p.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/tanh.h>
+#include <ATen/ops/nonzero.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/special_i0e.h>
+#include <ATen/ops/special_i1e.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <dlfcn.h>
-#include <numeric>
+#include <limits>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -54,234 +63,266 @@ at::Device deviceFor(const std::string& name) {
     return at::Device(at::kCUDA, 0);
 }
 
-/// The weights as leaves of the graph over one flat buffer, their gradients as views of another, so that the optimiser works on
-/// one vector.
-struct Network {
-    struct Layer {
-        Tensor weight, bias;
-    };
-    std::vector<Layer> layers;  ///< the last one maps to N
-    Tensor flat, gradient;
+/// log I0 of kappa with the ratio A/kappa and the anisotropy (A' - A/kappa)/kappa^2 of the von Mises covariance.
+struct Circles {
+    Tensor logI0, ratio, anisotropy;
 
-    Network(const float* weights, std::int64_t count, int features, int width, int hidden, at::Device device) {
-        flat = at::from_blob(const_cast<float*>(weights), {count}, at::kFloat).clone().to(device);
-        gradient = at::zeros_like(flat);
-        std::int64_t offset = 0;
-        auto leaf = [&](at::IntArrayRef shape) {
-            const std::int64_t size = std::accumulate(shape.begin(), shape.end(), std::int64_t(1), std::multiplies<std::int64_t>());
-            if (offset + size > count)
-                throw std::runtime_error("fewer weights than the network's shape needs");
-            Tensor t = flat.narrow(0, offset, size).view(shape).detach();
-            t.set_requires_grad(true);
-            t.mutable_grad() = gradient.narrow(0, offset, size).view(shape);
-            offset += size;
-            return t;
-        };
-        for (int l = 0; l <= hidden; l++) {
-            const std::int64_t out = l == hidden ? 1 : width, in = l == 0 ? features : width;
-            Layer layer;
-            layer.weight = leaf({out, in});
-            layer.bias = leaf({out});
-            layers.push_back(layer);
-        }
-        if (offset != count)
-            throw std::runtime_error("more weights than the network's shape needs");
-    }
-
-    struct Output {
-        Tensor N, gradient, product;  ///< [B], [B x F], [B x F] (Hessian times the tangents, where those are given)
-    };
-
-    /// The reverse sweep and the tangents are written out, so that one ordinary backward pass trains through both.
-    Output forward(const Tensor& f, const Tensor* tangents) const {
-        const size_t hidden = layers.size() - 1;
-        std::vector<Tensor> h(hidden), slope(hidden), back(hidden), bend(hidden);
-        for (size_t l = 0; l < hidden; l++) {
-            h[l] = at::tanh(at::addmm(layers[l].bias, l == 0 ? f : h[l - 1], layers[l].weight.t()));
-            slope[l] = 1 - h[l] * h[l];
-        }
-        if (tangents != nullptr) {
-            Tensor t = *tangents;
-            for (size_t l = 0; l < hidden; l++) {
-                t = slope[l] * at::mm(t, layers[l].weight.t());
-                bend[l] = -2 * h[l] * t;  // derivative of the slope along the tangent
-            }
-        }
-        Output out;
-        out.N = at::addmm(layers[hidden].bias, h[hidden - 1], layers[hidden].weight.t()).squeeze(1);
-        Tensor g = layers[hidden].weight.expand({f.size(0), layers[hidden].weight.size(1)}), dg;
-        for (size_t l = hidden; l-- > 0;) {
-            if (tangents != nullptr)
-                dg = at::mm(l + 1 == hidden ? g * bend[l] : g * bend[l] + dg * slope[l], layers[l].weight);
-            g = at::mm(g * slope[l], layers[l].weight);
-        }
-        out.gradient = g;
-        out.product = dg;
-        return out;
+    explicit Circles(const Tensor& kappa) {
+        const Tensor i0 = at::special_i0e(kappa), A = at::special_i1e(kappa) / i0, safe = kappa.clamp_min(1e-3);
+        logI0 = at::log(i0) + kappa;
+        ratio = at::where(kappa < 1e-3, at::full_like(kappa, 0.5), A / safe);
+        // Near zero the difference has no digits left in single precision; its series does.
+        const Tensor k2 = kappa * kappa;
+        anisotropy = at::where(kappa < 0.3, -0.125 + k2 / 24 - k2 * k2 * (11.0 / 1024), (1 - 2 * ratio - A * A) / (safe * safe));
     }
 };
 
-/**
- * Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"): the momentum of each weight matrix is replaced by
- * the nearest orthogonal matrix, found by Newton-Schulz iterations, so that every direction of a layer learns at one rate.
- * For these regressions it reaches a given error in a third to a quarter of the steps that Adam needs.
- */
-class Muon {
+/// Length of the last axis' vectors, with a gradient at zero.
+Tensor lengths(const Tensor& x) { return (x * x).sum(-1).add(1e-12).sqrt(); }
+
+/// The mixture over one flat row of parameters, whose gradient is one row too.
+class Mixture {
 public:
-    explicit Muon(const Network& network) {
-        for (size_t l = 0; l + 1 < network.layers.size(); l++) {
-            weights.push_back(network.layers[l].weight.detach());
-            gradients.push_back(network.layers[l].weight.grad());
-            momentum.push_back(at::zeros_like(weights.back()));
-        }
+    Tensor flat;
+
+    Mixture(const SpacetimeTorchJob& job, at::Device device)
+        : K(job.numComponents), lifted(job.numLifted), unlifted(job.numUnlifted), M(job.numStatistics) {
+        if (job.numParameters != K * (1 + 2 * lifted + 2 * unlifted))
+            throw std::runtime_error("the number of parameters does not fit the shape of the mixture");
+        flat = at::from_blob(job.parameters, {job.numParameters}, at::kFloat).clone().to(device);
+        std::vector<std::int64_t> a, b;
+        for (std::int64_t j = 0; j < lifted; j++)
+            a.insert(a.end(), {job.liftedRows[j], job.liftedRows[j] + 1});
+        for (std::int64_t u = 0; u < unlifted; u++)
+            b.push_back(job.unliftedRows[u]);
+        liftedRows = at::from_blob(a.data(), {static_cast<std::int64_t>(a.size())}, at::kLong).clone().to(device);
+        unliftedRows = at::from_blob(b.data(), {unlifted}, at::kLong).clone().to(device);
     }
 
-    /// Moves the hidden layers' matrices and clears their gradients, so that what remains is left to another optimiser.
-    void step(double rate) {
-        for (size_t l = 0; l < weights.size(); l++) {
-            momentum[l].lerp_(gradients[l], 1 - Beta);
-            Tensor x = gradients[l].lerp(momentum[l], Beta);  // Nesterov's look-ahead
-            gradients[l].zero_();
-            const bool tall = x.size(0) > x.size(1);
-            if (tall)
-                x = x.t();
-            x = x / (x.norm() + 1e-20);
-            for (int i = 0; i < 5; i++) {
-                const Tensor gram = at::mm(x, x.t());
-                x = at::addmm(x, at::addmm(gram, gram, gram, B, C), x, A, 1);
-            }
-            if (tall)
-                x = x.t();
-            weights[l].sub_(x, rate * std::sqrt(std::max(1.0, static_cast<double>(x.size(0)) / x.size(1))));
+    struct Output {
+        Tensor psi, mu, product;  ///< [B], [B x M], [B x M] (J times the probe)
+    };
+    Output forward(const Tensor& eta, const Tensor& v) const {
+        const Parts p(*this);
+        const std::int64_t B = eta.size(0);
+        Tensor logZ = p.constant.unsqueeze(0), slope;  // [B x K]
+        std::vector<Tensor> means, along;              // [B x K x rows], and C v
+        if (lifted > 0) {
+            const Tensor t = eta.index_select(1, liftedRows).view({B, 1, lifted, 2}) + p.tilt, d = v.index_select(1, liftedRows).view({B, 1, lifted, 2});
+            const Circles c(lengths(t));
+            logZ = logZ + c.logI0.sum(2);
+            means.push_back((c.ratio.unsqueeze(3) * t).flatten(2));
+            along.push_back((c.ratio.unsqueeze(3) * d + (c.anisotropy * (t * d).sum(3)).unsqueeze(3) * t).flatten(2));
         }
+        if (unlifted > 0) {
+            const Tensor twist = -2 * eta.narrow(1, 0, 1).unsqueeze(2), v0 = v.narrow(1, 0, 1).unsqueeze(2);
+            const Tensor e = eta.index_select(1, unliftedRows).unsqueeze(1), d = v.index_select(1, unliftedRows).unsqueeze(1);
+            const Tensor s = 1 / (p.precision + twist), mean = s * (p.precision * p.mean + e), cross = 2 * mean * s;
+            logZ = logZ + 0.5 * (mean * mean / s + at::log(s)).sum(2);
+            means.insert(means.begin(), (mean * mean + s).sum(2, true));
+            means.push_back(mean);
+            along.insert(along.begin(), (cross * d + (2 * s * s + 2 * mean * cross) * v0).sum(2, true));
+            along.push_back(s * d + cross * v0);
+        }
+        const Tensor m = at::cat(means, 2), r = at::softmax(logZ, 1).unsqueeze(2);
+        const Tensor mu = (r * m).sum(1, true), direction = v.index_select(1, order()).unsqueeze(1);
+        slope = ((m - mu) * direction).sum(2, true);
+        const Tensor product = (r * (at::cat(along, 2) + m * slope)).sum(1);
+        const Tensor back = at::argsort(order());
+        return {at::logsumexp(logZ, {1}), mu.squeeze(1).index_select(1, back), product.index_select(1, back)};
+    }
+
+    /// Mean log density of samples [B x M], relative to a flat circle or to e^(-log sqrt(2 pi)).
+    Tensor logLikelihood(const Tensor& T) const {
+        const Parts p(*this);
+        Tensor z = p.constant.unsqueeze(0);
+        if (lifted > 0)
+            z = z + at::mm(T.index_select(1, liftedRows), p.tilt.flatten(1).t());
+        if (unlifted > 0) {
+            const Tensor d = T.index_select(1, unliftedRows).unsqueeze(1);
+            z = z + (p.precision * d * (p.mean - 0.5 * d)).sum(2);
+        }
+        return at::logsumexp(z, {1}).mean();
     }
 
 private:
-    static constexpr double Beta = 0.95;
-    /// Coefficients of the quintic that pulls all singular values towards one in five steps.
-    static constexpr double A = 3.4445, B = -4.7750, C = 2.0315;
-    std::vector<Tensor> weights, gradients, momentum;
+    struct Parts {
+        Tensor constant, tilt, mean, precision;  ///< [K], [K x lifted x 2], [K x unlifted]
+        explicit Parts(const Mixture& m) {
+            const std::int64_t K = m.K;
+            constant = at::log_softmax(m.flat.narrow(0, 0, K), 0);
+            if (m.lifted > 0) {
+                tilt = m.flat.narrow(0, K, 2 * K * m.lifted).view({K, m.lifted, 2});
+                constant = constant - Circles(lengths(tilt)).logI0.sum(1);
+            }
+            if (m.unlifted > 0) {
+                const std::int64_t at = K * (1 + 2 * m.lifted), size = K * m.unlifted;
+                mean = m.flat.narrow(0, at, size).view({K, m.unlifted});
+                const Tensor q = m.flat.narrow(0, at + size, size).view({K, m.unlifted});
+                precision = at::exp(q);
+                constant = constant + 0.5 * (q - precision * mean * mean).sum(1);
+            }
+        }
+    };
+    /// Rows of T in the order in which the parts are put together.
+    Tensor order() const {
+        std::vector<Tensor> parts;
+        if (unlifted > 0)
+            parts.push_back(at::zeros_like(unliftedRows.narrow(0, 0, 1)));
+        if (lifted > 0)
+            parts.push_back(liftedRows);
+        if (unlifted > 0)
+            parts.push_back(unliftedRows);
+        return at::cat(parts, 0);
+    }
+
+    std::int64_t K, lifted, unlifted, M;
+    Tensor liftedRows, unliftedRows;
 };
 
 /// Columns of the rows described in TorchEntry.h.
 struct Rows {
-    Tensor f, t, G, r, K, q, psi, w;
+    Tensor eta, v, L, r, q, psi, w;
 
-    static std::int64_t length(int F, int M) { return 2 * F + 2 * M * F + 2 * M + 2; }
-    Rows(const Tensor& rows, int F, int M) {
+    static std::int64_t length(std::int64_t M) { return M * M + 4 * M + 2; }
+    Rows(const Tensor& rows, std::int64_t M) {
         std::int64_t at = 0;
         auto next = [&](std::int64_t size) {
             const Tensor part = rows.narrow(1, at, size);
             at += size;
             return part;
         };
-        f = next(F);
-        t = next(F);
-        G = next(std::int64_t(M) * F).reshape({rows.size(0), M, F});
+        eta = next(M);
+        v = next(M);
+        L = next(M * M).reshape({rows.size(0), M, M});
         r = next(M);
-        K = next(std::int64_t(M) * F).reshape({rows.size(0), M, F});
         q = next(M);
         psi = next(1).squeeze(1);
         w = next(1).squeeze(1);
     }
-    static Tensor times(const Tensor& matrices, const Tensor& vectors) { return at::bmm(matrices, vectors.unsqueeze(2)).squeeze(2); }
+    Tensor whitened(const Tensor& x) const { return at::bmm(L, x.unsqueeze(2)).squeeze(2); }
     /// Mean over components of the squared error of mu, in posterior variances.
-    Tensor error(const Network::Output& out) const { return (times(G, out.gradient) - r).square().mean(1); }
-    /// The same of J along the probe direction.
-    Tensor jacobianError(const Network::Output& out) const { return (times(G, out.product) + times(K, out.gradient) - q).square().mean(1); }
+    Tensor error(const Mixture::Output& out) const { return (whitened(out.mu) - r).square().mean(1); }
+    Tensor jacobianError(const Mixture::Output& out) const { return (whitened(out.product) - q).square().mean(1); }
 };
-
-/// Adam's rate for biases and the output layer; results depend on it little between 1e-3 and 1e-2.
-const double AdamRate = 3e-3;
 
 void train(SpacetimeTorchJob& job) {
     checkVersion();
     if (job.threads > 0)
         at::set_num_threads(job.threads);
     const at::Device device = deviceFor(job.device);
-    const int F = job.numFeatures, M = job.numStatistics;
-    const std::int64_t length = Rows::length(F, M);
-    const Tensor all = at::from_blob(const_cast<float*>(job.rows), {job.numPoints + job.numValidation, length}, at::kFloat).to(device);
-    const Rows validation(all.narrow(0, job.numPoints, job.numValidation), F, M);
-    Network network(job.weights, job.numWeights, F, job.width, job.layers, device);
-    Muon muon(network);
-    Tensor average = network.flat.clone(), first = at::zeros_like(average), second = at::zeros_like(average);
+    const std::int64_t M = job.numStatistics, P = job.numParameters;
+    const Tensor all = at::from_blob(const_cast<float*>(job.rows), {job.numPoints + job.numValidation, Rows::length(M)}, at::kFloat).to(device);
+    const Tensor samples = at::from_blob(const_cast<float*>(job.samples), {job.numSamples + job.numHeldOut, M}, at::kFloat).to(device);
+    const Rows validation(all.narrow(0, job.numPoints, job.numValidation), M);
+    const Tensor heldOut = samples.narrow(0, job.numSamples, job.numHeldOut);
+    const Tensor rates = at::from_blob(const_cast<float*>(job.rates), {P}, at::kFloat).to(device);
+    Mixture mixture(job, device);
+    Tensor average = mixture.flat.clone(), best = average.clone(), first = at::zeros_like(average), second = at::zeros_like(average);
 
-    auto validate = [&]() {
-        // The averaged weights are what is kept, so they are what is judged.
+    // Far from the answer errors are huge: their logarithm counts, which is the square where they are small.
+    auto lossOf = [&](const Rows& x, const Tensor& statistics) {
+        const Mixture::Output out = mixture.forward(x.eta, x.v);
+        Tensor loss = at::log1p(x.error(out));
+        if (job.sobolevWeight > 0)
+            loss = loss + job.sobolevWeight * at::log1p(x.jacobianError(out));
+        if (job.psiWeight > 0)
+            loss = loss + job.psiWeight * at::log1p((out.psi - x.psi).square());
+        loss = (loss * x.w).mean();
+        return job.likelihoodWeight > 0 ? loss - job.likelihoodWeight * mixture.logLikelihood(statistics) : loss;
+    };
+    // The averaged parameters are what is kept, so they are what is judged: loss, and median error of mu where the reference is well sampled.
+    auto validate = [&](double& error) {
         c10::AutoGradMode off(false);
-        const Tensor saved = network.flat.clone();
-        network.flat.copy_(average);
-        const double error = validation.error(network.forward(validation.f, nullptr)).sqrt().median().item<double>();
-        network.flat.copy_(saved);
-        return error;
+        const Tensor saved = mixture.flat;
+        mixture.flat = average;
+        const Tensor trusted = at::nonzero(validation.w >= 0.5 * validation.w.max()).squeeze(1);
+        const Rows rows(all.narrow(0, job.numPoints, job.numValidation).index_select(0, trusted), M);
+        error = rows.error(mixture.forward(rows.eta, rows.v)).sqrt().median().item<double>();
+        const double loss = lossOf(validation, heldOut).item<double>();
+        mixture.flat = saved;
+        return loss;
     };
 
-    std::mt19937_64 random(job.seed);
-    std::vector<std::int64_t> order(job.numPoints);
-    std::iota(order.begin(), order.end(), 0);
-    std::int64_t cursor = job.numPoints;
-    const std::int64_t batch = std::min<std::int64_t>(job.batch, job.numPoints);
-    const int warmup = std::max(1, std::min(100, job.steps / 10));
+    double bestValidation = std::numeric_limits<double>::infinity(), running = 0;
+    int start = 0, sinceBest = 0;
+    std::vector<float> state(spacetimeTorchStateSize(P));
+    const Tensor* const kept[] = {&mixture.flat, &average, &best, &first, &second};
+    if (job.state != nullptr) {
+        start = static_cast<int>(job.state[0]);
+        bestValidation = job.state[1];
+        sinceBest = static_cast<int>(job.state[2]);
+        for (int i = 0; i < 5; i++)
+            kept[i]->copy_(at::from_blob(const_cast<float*>(job.state) + 3 + i * P, {P}, at::kFloat));
+    }
+    const std::int64_t batch = std::min<std::int64_t>(job.batch, job.numPoints), sampleBatch = std::min<std::int64_t>(job.batch, job.numSamples);
+    const int warmup = std::max(1, std::min(50, job.steps / 10));
     const double beta1 = 0.9, beta2 = 0.99, epsilon = 1e-10;
-    double running = 0;
-    Tensor sum = at::zeros_like(validation.w.narrow(0, 0, 1));
+    std::vector<std::int64_t> index(batch), sampleIndex(sampleBatch);
+    double sum = 0;
     int summed = 0;
-    job.stepsDone = job.stopped = 0;
-    for (int step = 0; step < job.steps; step++) {
-        if (cursor + batch > job.numPoints) {
-            for (std::int64_t i = job.numPoints - 1; i > 0; i--)
-                std::swap(order[i], order[random() % static_cast<std::uint64_t>(i + 1)]);
-            cursor = 0;
-        }
-        const Tensor index = at::from_blob(order.data() + cursor, {batch}, at::kLong).clone().to(device);
-        cursor += batch;
-        const Rows x(all.index_select(0, index), F, M);
-
-        const Network::Output out = network.forward(x.f, job.sobolevWeight > 0 ? &x.t : nullptr);
-        Tensor loss = x.error(out);
-        sum += (loss.detach() * x.w).mean();
+    job.stepsDone = start;
+    job.stopped = 0;
+    for (int step = start; step < job.steps; step++) {
+        // Drawn anew from the seed at every step, so that training goes on from any of them as if it had never stopped.
+        std::mt19937_64 random(job.seed + 0x9e3779b97f4a7c15u * static_cast<std::uint64_t>(step + 1));
+        for (std::int64_t& i : index)
+            i = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(job.numPoints));
+        for (std::int64_t& i : sampleIndex)
+            i = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(job.numSamples));
+        const Rows x(all.index_select(0, at::from_blob(index.data(), {batch}, at::kLong).clone().to(device)), M);
+        const Tensor statistics = samples.index_select(0, at::from_blob(sampleIndex.data(), {sampleBatch}, at::kLong).clone().to(device));
+        Tensor leaf = mixture.flat.detach();
+        leaf.set_requires_grad(true);
+        mixture.flat = leaf;
+        const Tensor loss = lossOf(x, statistics);
+        loss.backward();
+        const Tensor g = leaf.grad();
+        mixture.flat = leaf.detach();
+        sum += loss.item<double>();
         summed++;
-        if (job.sobolevWeight > 0)
-            loss = loss + job.sobolevWeight * x.jacobianError(out);
-        if (job.psiWeight > 0)
-            loss = loss + job.psiWeight * (out.N - x.psi).square();
-        network.gradient.zero_();
-        (loss * x.w).mean().backward();
-
         {
             c10::AutoGradMode off(false);
-            const double t = step + 1, progress = static_cast<double>(step) / job.steps;
-            const double schedule = std::min(1.0, t / warmup) * 0.5 * (1 + std::cos(M_PI * progress));
-            muon.step(job.learningRate * schedule);
-            // Biases and the output layer: Adam, as is usual beside Muon.
-            const double rate = AdamRate * schedule;
-            const Tensor& g = network.gradient;
+            const double t = step + 1, schedule = std::min(1.0, t / warmup) * 0.5 * (1 + std::cos(M_PI * step / job.steps));
             first.mul_(beta1).add_(g, 1 - beta1);
             second.mul_(beta2).addcmul_(g, g, 1 - beta2);
             const Tensor scale = (second / (1 - std::pow(beta2, t))).sqrt_().add_(epsilon);
-            network.flat.addcdiv_(first, scale, -rate / (1 - std::pow(beta1, t)));
+            mixture.flat.addcdiv_(first * rates, scale, -job.learningRate * schedule / (1 - std::pow(beta1, t)));
             // Early on the average must not remember the start.
-            const double decay = std::min(job.emaDecay, t / (10 + t));
-            average.lerp_(network.flat, 1 - decay);
+            average.lerp_(mixture.flat, 1 - std::min(job.averaging, t / (10 + t)));
         }
         job.stepsDone = step + 1;
-        if ((step + 1) % job.reportEvery == 0 || step + 1 == job.steps) {
-            running = sum.item<double>() / summed;
-            sum.zero_();
-            summed = 0;
-            if (!std::isfinite(running))
-                throw std::runtime_error("the loss is no longer finite at step " + std::to_string(step + 1) + ": lower the learning rate");
-            if (job.progress != nullptr && !job.progress(job.user, step + 1, running, validate())) {
-                job.stopped = step + 1 < job.steps;
-                break;
-            }
+        if ((step + 1) % job.reportEvery != 0 && step + 1 != job.steps)
+            continue;
+        running = sum / summed;
+        sum = summed = 0;
+        if (!std::isfinite(running))
+            throw std::runtime_error("the loss is no longer finite at step " + std::to_string(step + 1) + ": lower the learning rate");
+        double error = 0;
+        const double value = validate(error);
+        sinceBest++;
+        if (value < bestValidation) {
+            bestValidation = static_cast<float>(value);  // as it is kept
+            best.copy_(average);
+            sinceBest = 0;
+        }
+        job.validation = error;
+        state[0] = static_cast<float>(step + 1);
+        state[1] = static_cast<float>(bestValidation);
+        state[2] = static_cast<float>(sinceBest);
+        for (int i = 0; i < 5; i++) {
+            const Tensor c = kept[i]->to(at::kCPU).contiguous();
+            std::memcpy(state.data() + 3 + i * P, c.data_ptr<float>(), sizeof(float) * P);
+        }
+        const bool goOn = job.progress == nullptr || job.progress(job.user, step + 1, running, value, error, state.data());
+        if (!goOn || (job.patience > 0 && sinceBest >= job.patience)) {
+            job.stopped = !goOn && step + 1 < job.steps;
+            break;
         }
     }
     job.loss = running;
-    job.validation = validate();
-    const Tensor result = average.to(at::kCPU).contiguous();
-    std::memcpy(job.weights, result.data_ptr<float>(), sizeof(float) * job.numWeights);
+    const Tensor result = best.to(at::kCPU).contiguous();
+    std::memcpy(job.parameters, result.data_ptr<float>(), sizeof(float) * P);
 }
 
 /// Runs `body`; what it throws becomes a message, for nothing may be thrown across the boundary.
@@ -308,24 +349,20 @@ extern "C" __attribute__((visibility("default"))) int spacetimeTorchTrain(Spacet
     return guarded(job->error, sizeof(job->error), [&] { train(*job); });
 }
 
-extern "C" __attribute__((visibility("default"))) int spacetimeTorchEvaluate(int numFeatures, int width, int layers, const float* weights,
-                                                                             std::int64_t points, const float* f, const float* t, float* N,
-                                                                             float* gradient, float* product, char* error, int errorSize) {
-    return guarded(error, errorSize, [&] {
+extern "C" __attribute__((visibility("default"))) int spacetimeTorchEvaluate(SpacetimeTorchJob* job, std::int64_t points, const float* eta, const float* v,
+                                                                             float* psi, float* mu, float* product) {
+    return guarded(job->error, sizeof(job->error), [&] {
         checkVersion();
         c10::AutoGradMode off(false);
-        const std::int64_t count =
-            static_cast<std::int64_t>(numFeatures) * width + width + (layers - 1) * (static_cast<std::int64_t>(width) * width + width) + width + 1;
-        const Network network(weights, count, numFeatures, width, layers, at::Device(at::kCPU));
-        const Tensor features = at::from_blob(const_cast<float*>(f), {points, numFeatures}, at::kFloat);
-        const Tensor tangents = at::from_blob(const_cast<float*>(t), {points, numFeatures}, at::kFloat);
-        const Network::Output out = network.forward(features, &tangents);
+        const Mixture mixture(*job, at::Device(at::kCPU));
+        auto rows = [&](const float* x) { return at::from_blob(const_cast<float*>(x), {points, job->numStatistics}, at::kFloat); };
+        const Mixture::Output out = mixture.forward(rows(eta), rows(v));
         auto copy = [](const Tensor& from, float* to) {
             const Tensor c = from.contiguous();
             std::memcpy(to, c.data_ptr<float>(), sizeof(float) * c.numel());
         };
-        copy(out.N, N);
-        copy(out.gradient, gradient);
+        copy(out.psi, psi);
+        copy(out.mu, mu);
         copy(out.product, product);
     });
 }

@@ -3,11 +3,13 @@
 #include "TorchLibrary.h"
 #include "TrainingData.h"
 #include "spacetime/NetworkModel.h"
+#include "spacetime/Safetensors.h"
 #include "spacetime/Text.h"
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <exception>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -25,8 +27,14 @@ const int NumValidation = 1024;
 const int NumHeldOut = 512;
 const double MinHeldOutNEff = 20;
 /// Weight of the log-partition's own error (in nats), next to errors of its gradient in posterior standard deviations.
-const double PsiWeight = 0.1;
-const int Harmonics = 5;
+const double PsiWeight = 0.05;
+const std::int64_t NumLikelihoodSamples = 100000;
+/// Width with which components start: kappa, or the data's variance over the component's.
+const double FirstPrecision = 20;
+/// What the exact posterior at all the points may cost in multiplications (a minute or so), and hold in numbers.
+const double LargestWork = 4e10, LargestRows = 1e8;
+/// A step evaluates so many factors at most: batch times components times variables.
+const int LargestStep = 1 << 18, LargestBatch = 256, LeastBatch = 32;
 
 void check(bool ok, const std::string& what) {
     if (!ok)
@@ -35,12 +43,13 @@ void check(bool ok, const std::string& what) {
 
 void validate(const TrainingOptions& o) {
     check(o.steps > 0, "a positive number of steps, got " + std::to_string(o.steps));
-    check(o.batch > 0, "a positive batch, got " + std::to_string(o.batch));
+    check(o.batch >= 0, "a positive batch, or 0, got " + std::to_string(o.batch));
     check(o.points > 0, "a positive number of points, got " + std::to_string(o.points));
-    check(o.width > 0 && o.layers > 0, "a positive width and number of layers, got " + std::to_string(o.width) + " and " + std::to_string(o.layers));
+    check(o.components > 0, "a positive number of components, got " + std::to_string(o.components));
     check(o.learningRate > 0, "a positive learning rate, got " + text(o.learningRate));
-    check(o.emaDecay >= 0 && o.emaDecay < 1, "an averaging decay from 0 to below 1, got " + text(o.emaDecay));
+    check(o.averaging >= 0 && o.averaging < 1, "an averaging decay from 0 to below 1, got " + text(o.averaging));
     check(o.sobolevWeight >= 0, "a Sobolev weight of 0 or more, got " + text(o.sobolevWeight));
+    check(o.patience >= 0, "a patience of 0 or more, got " + std::to_string(o.patience));
     check(std::isfinite(o.minLogSnr) && std::isfinite(o.maxLogSnr) && o.minLogSnr < o.maxLogSnr,
           "a log-SNR range, got " + text(o.minLogSnr) + " to " + text(o.maxLogSnr));
     check(o.threads >= 0, "0 or more threads, got " + std::to_string(o.threads));
@@ -53,10 +62,12 @@ void describeData(const EmpiricalModel& samples, NetworkParameters& p) {
     const Variables& v = samples.variables();
     const MatrixXd& T = samples.support();
     p.variables = v;
-    p.mean = samples.dataMean();
-    p.variance = samples.dataVariance();
     p.low.resize(v.numUnlifted());
     p.high.resize(v.numUnlifted());
+    const Eigen::Index K = T.cols();
+    auto constant = [](const std::string& name) {
+        throw std::invalid_argument("Training: '" + name + "' has the same value in every sample: leave that column out");
+    };
     for (int i = 0, u = 0; i < v.size(); i++) {
         const int o = v.offset(i);
         if (v[i].lifted()) {
@@ -66,71 +77,120 @@ void describeData(const EmpiricalModel& samples, NetworkParameters& p) {
                 arcs[std::min(static_cast<int>((turn - std::floor(turn)) * arcs.size()), static_cast<int>(arcs.size()) - 1)] = true;
             }
             p.occupied.push_back(std::move(arcs));
+            if (K > 1 && (T.row(o).maxCoeff() == T.row(o).minCoeff()) && (T.row(o + 1).maxCoeff() == T.row(o + 1).minCoeff()))
+                constant(v[i].name);
         }
         else {
             p.low[u] = T.row(o).minCoeff();
             p.high[u] = T.row(o).maxCoeff();
             if (!(p.low[u] < p.high[u]))
-                throw std::invalid_argument("Training: '" + v[i].name + "' has the same value in every sample");
+                constant(v[i].name);
             u++;
         }
     }
 }
 
-/// Layers this small gain nothing from a second thread and lose much when another program wants the core.
-int torchThreads(const TrainingOptions& o) {
-    if (o.threads > 0)
-        return o.threads;
-    return static_cast<long>(o.batch) * o.width < 100000 ? 1 : 0;
+/// Parameters as TorchEntry.h lays them out, with relative learning rates that give every kind the same progress.
+struct Row {
+    std::vector<float> values, rates;
+
+    void add(double value, double rate) {
+        values.push_back(static_cast<float>(value));
+        rates.push_back(static_cast<float>(rate));
+    }
+};
+
+/// Components round samples drawn half evenly and half by weight.
+Row startingPoint(const EmpiricalModel& samples, int K, std::mt19937_64& random) {
+    const Variables& v = samples.variables();
+    const VectorXd& logW = samples.logWeights();
+    const double variance = samples.dataVariance(), sd = std::sqrt(variance);
+    std::vector<double> w(logW.size());
+    for (Eigen::Index k = 0; k < logW.size(); k++)
+        w[k] = std::exp(logW[k]);
+    std::discrete_distribution<Eigen::Index> byWeight(w.begin(), w.end());
+    std::uniform_int_distribution<Eigen::Index> evenly(0, logW.size() - 1);
+    MatrixXd centers(samples.numStatistics(), K);
+    for (int k = 0; k < K; k++)
+        centers.col(k) = samples.support().col(k % 2 ? byWeight(random) : evenly(random));
+    Row row;
+    for (int k = 0; k < K; k++)
+        row.add(0, 5);
+    for (int k = 0; k < K; k++)
+        for (int i = 0; i < v.size(); i++)
+            if (v[i].lifted())
+                for (int a = 0; a < 2; a++)
+                    row.add(FirstPrecision * centers(v.offset(i) + a, k), FirstPrecision);
+    for (int k = 0; k < K; k++)
+        for (int i = 0; i < v.size(); i++)
+            if (!v[i].lifted())
+                row.add(centers(v.offset(i), k), sd);
+    for (int k = 0; k < K * v.numUnlifted(); k++)
+        row.add(std::log(FirstPrecision / variance), 1);
+    return row;
 }
 
-/// Where to start: unit-variance activations from features of order one, and an output near zero (the featureless prior).
-std::vector<float> initialWeights(int features, int width, int layers, std::mt19937_64& random) {
-    std::normal_distribution<double> normal;
-    std::vector<float> weights;
-    auto add = [&](int count, double scale) {
-        for (int i = 0; i < count; i++)
-            weights.push_back(static_cast<float>(scale * normal(random)));
+MixtureModel::Components unpack(const std::vector<float>& row, int K, int lifted, int unlifted) {
+    const VectorXd values = Eigen::Map<const Eigen::VectorXf>(row.data(), static_cast<Eigen::Index>(row.size())).cast<double>();
+    MixtureModel::Components c;
+    c.logWeights = values.head(K);
+    // Row-major [K x n] is column-major [n x K].
+    c.tilt = Eigen::Map<const MatrixXd>(values.data() + K, 2 * lifted, K);
+    c.mean = Eigen::Map<const MatrixXd>(values.data() + K * (1 + 2 * lifted), unlifted, K);
+    c.precision = Eigen::Map<const MatrixXd>(values.data() + K * (1 + 2 * lifted + unlifted), unlifted, K).array().exp();
+    return c;
+}
+
+/// FNV-1a over what is trained on: a checkpoint of other samples is none of ours.
+std::string fingerprint(const EmpiricalModel& samples) {
+    std::uint64_t hash = 0xcbf29ce484222325u;
+    auto add = [&hash](const double* data, Eigen::Index count) {
+        const auto* bytes = reinterpret_cast<const unsigned char*>(data);
+        for (size_t i = 0; i < count * sizeof(double); i++)
+            hash = (hash ^ bytes[i]) * 0x100000001b3u;
     };
-    for (int l = 0; l < layers; l++) {
-        const int in = l == 0 ? features : width;
-        add(width * in, 1 / std::sqrt(in));
-        add(width, 0.3);
-    }
-    add(width, 0.1 / std::sqrt(width));
-    add(1, 0);
-    return weights;
+    add(samples.support().data(), samples.support().size());
+    add(samples.logWeights().data(), samples.logWeights().size());
+    return std::to_string(hash);
 }
 
-std::vector<NetworkParameters::Layer> unpack(const std::vector<float>& weights, int features, int width, int layers) {
-    using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    std::vector<NetworkParameters::Layer> result;
-    const float* at = weights.data();
-    for (int l = 0; l <= layers; l++) {
-        const int in = l == 0 ? features : width, out = l == layers ? 1 : width;
-        NetworkParameters::Layer layer;
-        layer.weight = Eigen::Map<const RowMajor>(at, out, in).cast<double>();
-        at += out * in;
-        layer.bias = Eigen::Map<const Eigen::VectorXf>(at, out).cast<double>();
-        at += out;
-        result.push_back(std::move(layer));
-    }
-    return result;
+double effectiveSamples(const EmpiricalModel& samples) {
+    const double square = (2 * samples.logWeights().array()).exp().sum(), sum = samples.logWeights().array().exp().sum();
+    return sum * sum / square;
 }
 
-/// Carries the user's callback, and what it throws, across a boundary that exceptions must not cross.
+/// Carries the user's callback, and what it throws, across a boundary that exceptions must not cross; keeps the checkpoint.
 struct ProgressBridge {
     const TrainingOptions& options;
+    const std::string& file;
+    const json& key;
+    std::int64_t stateSize;
     json losses = json::array();
     std::exception_ptr error = nullptr;
+    std::chrono::steady_clock::time_point written = std::chrono::steady_clock::now();
 
-    static int call(void* self, int step, double loss, double validation) {
+    void save(const float* state) const {
+        Safetensors checkpoint;
+        json record = key;
+        record["losses"] = losses;
+        checkpoint.metadata = {{"format", "spacetime-checkpoint"}, {"training", record.dump()}};
+        Safetensors::Tensor t;
+        t.shape = {stateSize};
+        t.values.assign(state, state + stateSize);
+        checkpoint.tensors["state"] = std::move(t);
+        checkpoint.write(file);
+    }
+    static int call(void* self, int step, double loss, double validation, double error, const float* state) {
         auto& bridge = *static_cast<ProgressBridge*>(self);
-        bridge.losses.push_back({step, loss, validation});
-        if (!bridge.options.progress)
-            return 1;
         try {
-            return bridge.options.progress(step, bridge.options.steps, loss, validation);
+            bridge.losses.push_back({step, loss, validation, error});
+            const bool goOn = !bridge.options.progress || bridge.options.progress(step, bridge.options.steps, loss, error);
+            const auto now = std::chrono::steady_clock::now();
+            if (step < bridge.options.steps && (!goOn || std::chrono::duration<double>(now - bridge.written).count() >= bridge.options.checkpointSeconds)) {
+                bridge.save(state);
+                bridge.written = now;
+            }
+            return goOn;
         }
         catch (...) {
             bridge.error = std::current_exception();
@@ -138,6 +198,25 @@ struct ProgressBridge {
         }
     }
 };
+
+/// State of the checkpoint, empty where there is none.
+std::vector<float> readCheckpoint(const std::string& file, const json& key, std::int64_t size, json& losses) {
+    std::vector<float> state;
+    if (!std::filesystem::exists(file))
+        return state;
+    const Safetensors checkpoint = Safetensors::read(file);
+    const auto record = checkpoint.metadata.find("training");
+    const auto tensor = checkpoint.tensors.find("state");
+    const json found = record == checkpoint.metadata.end() ? json() : json::parse(record->second, nullptr, false);
+    bool same = found.is_object() && found.contains("losses") && tensor != checkpoint.tensors.end() && static_cast<std::int64_t>(tensor->second.values.size()) == size;
+    for (const auto& [name, value] : key.items())
+        same = same && found.contains(name) && found[name] == value;
+    if (!same)
+        throw std::invalid_argument("Training: the checkpoint '" + file + "' belongs to other samples or options: train with the same ones, or without resuming");
+    losses = found["losses"];
+    state.assign(tensor->second.values.begin(), tensor->second.values.end());
+    return state;
+}
 
 }  // namespace
 
@@ -149,52 +228,89 @@ TrainingResult train(const EmpiricalModel& samples, const TrainingOptions& optio
 
     NetworkParameters p;
     describeData(samples, p);
-    p.harmonics = Harmonics;
     p.minLogSnr = options.minLogSnr;
     p.maxLogSnr = options.maxLogSnr;
     p.temperature = options.temperature;
-    const Prior prior(p.variables, p.mean, p.variance);
-    const Features features(p.variables, p.harmonics, p.mean, p.variance, p.low, p.high);
+    TrainingResult result;
+    result.effectiveSamples = effectiveSamples(samples);
+    if (samples.limitedBySamples() && result.effectiveSamples < MinNEff)
+        throw std::invalid_argument("Training: the weights leave " + text(result.effectiveSamples) + " effective samples of " + std::to_string(samples.logWeights().size()) +
+                                    ", expected at least " + text(MinNEff) + ": a few frames hold nearly all the weight");
+    const Variables& vars = p.variables;
+    const int M = vars.numStatistics(), lifted = vars.numLifted(), unlifted = vars.numUnlifted();
+    const Eigen::Index support = samples.support().cols();
+    const int K = static_cast<int>(std::clamp<Eigen::Index>(support / 2, 1, options.components));
+    const double perPoint = static_cast<double>(M) * M;
+    const int points = static_cast<int>(std::min({static_cast<double>(options.points), LargestRows / perPoint, std::max(200.0, LargestWork / (perPoint * support))}));
+    const int batch = options.batch > 0 ? options.batch : std::clamp(LargestStep / (K * vars.size()), LeastBatch, LargestBatch);
+
     std::mt19937_64 random(options.seed);
     const int threads = options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
-    const MatrixXd eta = drawPoints(samples, {p.minLogSnr, p.maxLogSnr, p.low, p.high}, options.points + NumValidation, random);
-    const std::vector<float> rows = trainingRows(samples, prior, features, eta, threads, random);
+    const MatrixXd eta = drawPoints(samples, {p.minLogSnr, p.maxLogSnr, p.low, p.high}, points + NumValidation, random);
+    const std::vector<float> rows = trainingRows(samples, eta, threads, random, options.preparation);
+    if (rows.empty())
+        throw std::runtime_error("Training: stopped before anything was learned");
     const double preparation = seconds();
+    const DrawnSamples drawn = drawSamples(samples, NumLikelihoodSamples, random);
+    double share = 0;  // of the points that are well sampled
+    for (int i = 0; i < points; i++)
+        share += rows[(i + 1) * (rows.size() / (points + NumValidation)) - 1] / points;
 
-    std::vector<float> weights = initialWeights(features.size(), options.width, options.layers, random);
-    ProgressBridge bridge{options};
+    Row row = startingPoint(samples, K, random);
+    const std::string checkpoint = options.checkpoint.empty() ? outFile + ".checkpoint" : options.checkpoint;
+    const json key = {{"samples", fingerprint(samples)}, {"variables", vars.toJson()}, {"steps", options.steps}, {"batch", batch}, {"points", points}, {"components", K},
+                      {"seed", options.seed}, {"learning_rate", options.learningRate}, {"averaging", options.averaging}, {"sobolev_weight", options.sobolevWeight},
+                      {"log_snr_range", {p.minLogSnr, p.maxLogSnr}}, {"report_every", options.reportEvery}};
+    const std::int64_t stateSize = spacetimeTorchStateSize(static_cast<std::int64_t>(row.values.size()));
+    ProgressBridge bridge{options, checkpoint, key, stateSize};
+    std::vector<float> state;
+    if (options.resume)
+        state = readCheckpoint(checkpoint, key, stateSize, bridge.losses);
+    result.resumed = !state.empty();
+    std::vector<std::int64_t> liftedRows, unliftedRows;
+    for (int i = 0; i < vars.size(); i++)
+        (vars[i].lifted() ? liftedRows : unliftedRows).push_back(vars.offset(i));
     SpacetimeTorchJob job{};
-    job.numFeatures = features.size();
-    job.numStatistics = p.variables.numStatistics();
-    job.width = options.width;
-    job.layers = options.layers;
-    job.numPoints = options.points;
+    job.numStatistics = M;
+    job.numLifted = lifted;
+    job.numUnlifted = unlifted;
+    job.numComponents = K;
+    job.liftedRows = liftedRows.data();
+    job.unliftedRows = unliftedRows.data();
+    job.numPoints = points;
     job.numValidation = NumValidation;
     job.rows = rows.data();
-    job.weights = weights.data();
-    job.numWeights = static_cast<std::int64_t>(weights.size());
+    job.numSamples = drawn.numKept;
+    job.numHeldOut = drawn.numHeldOut;
+    job.samples = drawn.rows.data();
+    job.parameters = row.values.data();
+    job.rates = row.rates.data();
+    job.numParameters = static_cast<std::int64_t>(row.values.size());
     job.steps = options.steps;
-    job.batch = options.batch;
+    job.batch = batch;
     job.reportEvery = options.reportEvery;
-    job.threads = torchThreads(options);
+    job.patience = options.patience;
+    // Tensors this small gain nothing from a second thread, and lose much when another program wants the core.
+    job.threads = options.threads > 0 ? options.threads : 1;
     job.seed = random();
     job.learningRate = options.learningRate;
-    job.emaDecay = options.emaDecay;
+    job.averaging = options.averaging;
     job.sobolevWeight = options.sobolevWeight;
     job.psiWeight = PsiWeight;
+    job.likelihoodWeight = drawn.numHeldOut > 0 ? 1 - share : 0;
     job.device = options.device.c_str();
     job.progress = &ProgressBridge::call;
     job.user = &bridge;
+    job.state = state.empty() ? nullptr : state.data();
     if (library.train(&job) != 0)
         throw std::runtime_error(std::string("Training: ") + job.error);
     if (bridge.error)
         std::rethrow_exception(bridge.error);
 
-    TrainingResult result;
     result.steps = job.stepsDone;
     result.stopped = job.stopped != 0;
     result.finalLoss = job.loss;
-    p.layers = unpack(weights, features.size(), options.width, options.layers);
+    p.components = unpack(row.values, K, lifted, unlifted);
 
     // Fresh points of the same spread, never seen in training.
     const MatrixXd fresh = drawPoints(samples, {p.minLogSnr, p.maxLogSnr, p.low, p.high}, NumHeldOut, random);
@@ -210,15 +326,18 @@ TrainingResult train(const EmpiricalModel& samples, const TrainingOptions& optio
     const Consistency& c = result.consistency;
     p.training = json({{"steps", result.steps},
                        {"stopped", result.stopped},
-                       {"batch", options.batch},
-                       {"points", options.points},
+                       {"batch", batch},
+                       {"points", points},
                        {"seed", options.seed},
                        {"learning_rate", options.learningRate},
+                       {"averaging", options.averaging},
                        {"sobolev_weight", options.sobolevWeight},
-                       {"ema_decay", options.emaDecay},
+                       {"likelihood_weight", job.likelihoodWeight},
                        {"device", options.device},
                        {"seconds", result.seconds},
                        {"seconds_preparation", preparation},
+                       {"samples", support},
+                       {"effective_samples", result.effectiveSamples},
                        {"final_loss", result.finalLoss},
                        {"losses", bridge.losses},
                        {"consistency",
@@ -230,6 +349,8 @@ TrainingResult train(const EmpiricalModel& samples, const TrainingOptions& optio
                          {"min_n_eff", MinHeldOutNEff}}}})
                      .dump();
     NetworkModel(p).save(outFile);
+    if (!result.stopped)
+        std::filesystem::remove(checkpoint);
     return result;
 }
 

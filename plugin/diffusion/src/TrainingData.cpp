@@ -105,74 +105,100 @@ MatrixXd drawPoints(const EmpiricalModel& samples, const DrawRange& range, int c
     return eta;
 }
 
-std::vector<float> trainingRows(const EmpiricalModel& samples, const Prior& prior, const Features& features, const MatrixXd& eta, int threads,
-                                std::mt19937_64& random) {
-    const int F = features.size();
-    const Eigen::Index M = eta.rows(), count = eta.cols(), length = 2 * F + 2 * M * F + 2 * M + 2;
+MixtureModel featureless(const Variables& variables, const VectorXd& mean, double variance) {
+    return MixtureModel(variables, {VectorXd::Zero(1), MatrixXd::Zero(2 * variables.numLifted(), 1), mean, VectorXd::Constant(mean.size(), 1 / variance)});
+}
+
+std::vector<float> trainingRows(const EmpiricalModel& samples, const MatrixXd& eta, int threads, std::mt19937_64& random, const std::function<bool(double)>& progress) {
+    const Eigen::Index M = eta.rows(), count = eta.cols(), length = M * M + 4 * M + 2;
     std::normal_distribution<double> normal;
     MatrixXd probes(M, count);  // drawn here, so that the result does not depend on the number of threads
     for (Eigen::Index i = 0; i < probes.size(); i++)
         probes.data()[i] = normal(random);
     std::vector<float> rows(static_cast<size_t>(count) * length);
+    const MixtureModel flat = featureless(samples.variables(), samples.dataMean(), samples.dataVariance());
 
     auto fill = [&](Eigen::Index start, Eigen::Index n) {
         const auto points = eta.middleCols(start, n);
-        const Moments exact = samples.moments(points, PosteriorModel::Order::Covariance);
-        const Features::Values x = features.evaluate(points);
-        MatrixXd G(M, F), K(M, F);
+        const Moments exact = samples.moments(points, PosteriorModel::Order::Covariance), base = flat.moments(points, PosteriorModel::Order::Covariance);
         for (Eigen::Index c = 0; c < n; c++) {
-            const Prior::Moments base = prior.moments(points.col(c), true);
             // The metric: errors of mu count in posterior standard deviations.
-            const Eigen::LLT<MatrixXd> factor(exact.J[c] + Regularisation * base.H);
+            const Eigen::LLT<MatrixXd> factor(exact.J[c] + Regularisation * base.J[c]);
             const VectorXd v = factor.matrixU().solve(probes.col(start + c));
+            const MatrixXd whitening = factor.matrixL().solve(MatrixXd::Identity(M, M));
             float* out = rows.data() + (start + c) * length;
             auto put = [&out](const auto& block) {  // row-major
                 for (Eigen::Index a = 0; a < block.rows(); a++)
                     for (Eigen::Index b = 0; b < block.cols(); b++)
                         *out++ = static_cast<float>(block(a, b));
             };
-            G.setZero();
-            K.setZero();
-            VectorXd tangent(F);
-            for (int k = 0; k < F; k++) {
-                const int i = features.first[k], j = features.second[k];
-                tangent[k] = v[i] * x.d1(k, c) + v[j] * x.d2(k, c);
-                G(i, k) += x.d1(k, c);
-                G(j, k) += x.d2(k, c);
-                K(i, k) += v[i] * x.d11(k, c) + v[j] * x.d12(k, c);
-                K(j, k) += v[i] * x.d12(k, c) + v[j] * x.d22(k, c);
-            }
-            put(x.f.col(c));
-            put(tangent);
-            put(factor.matrixL().solve(G));
-            put(factor.matrixL().solve(exact.mu.col(c) - base.mu));
-            put(factor.matrixL().solve(K));
-            put(factor.matrixL().solve((exact.J[c] - base.H) * v));
-            *out++ = static_cast<float>(exact.psi[c] - base.psi);
+            put(points.col(c));
+            put(v);
+            put(whitening);
+            put(VectorXd(whitening * exact.mu.col(c)));
+            put(VectorXd(whitening * (exact.J[c] * v)));
+            *out++ = static_cast<float>(exact.psi[c]);
             const double nEff = exact.nEff.size() ? exact.nEff[c] : std::numeric_limits<double>::infinity();
             *out++ = static_cast<float>(std::isfinite(nEff) ? nEff / (nEff + HalfWeightNEff) : 1);
         }
     };
 
     std::atomic<Eigen::Index> next{0};
+    std::atomic<bool> stop{false};
     std::vector<std::exception_ptr> errors(threads);
     std::vector<std::thread> workers;
-    for (int t = 0; t < threads; t++)
-        workers.emplace_back([&, t] {
-            try {
-                for (Eigen::Index start; (start = next.fetch_add(Block)) < count;)
-                    fill(start, std::min(Block, count - start));
+    auto work = [&](int t) {
+        try {
+            for (Eigen::Index start; !stop && (start = next.fetch_add(Block)) < count;) {
+                fill(start, std::min(Block, count - start));
+                // Reports come from the calling thread alone, whose callback need not be safe for several.
+                if (t == 0 && progress && !progress(static_cast<double>(start) / count))
+                    stop = true;
             }
-            catch (...) {
-                errors[t] = std::current_exception();
-            }
-        });
+        }
+        catch (...) {
+            errors[t] = std::current_exception();
+            stop = true;
+        }
+    };
+    for (int t = 1; t < threads; t++)
+        workers.emplace_back(work, t);
+    work(0);
     for (std::thread& w : workers)
         w.join();
     for (const std::exception_ptr& e : errors)
         if (e)
             std::rethrow_exception(e);
+    if (stop)
+        rows.clear();
     return rows;
+}
+
+DrawnSamples drawSamples(const EmpiricalModel& samples, std::int64_t count, std::mt19937_64& random) {
+    const MatrixXd& T = samples.support();
+    const VectorXd& logW = samples.logWeights();
+    const Eigen::Index K = T.cols(), block = std::max<Eigen::Index>(1, K / 100);
+    DrawnSamples out;
+    for (int part = 0; part < 2; part++) {
+        std::vector<Eigen::Index> members;
+        std::vector<double> cumulative;
+        double sum = 0;
+        for (Eigen::Index k = 0; k < K; k++)
+            if (((k / block) % 10 == 9) == (part == 1)) {
+                members.push_back(k);
+                cumulative.push_back(sum += std::exp(logW[k]));
+            }
+        const std::int64_t n = sum > 0 ? (part == 0 ? count : count / 10) : 0;
+        (part == 0 ? out.numKept : out.numHeldOut) = n;
+        std::uniform_real_distribution<double> uniform(0, sum);
+        for (std::int64_t i = 0; i < n; i++) {
+            const auto found = std::upper_bound(cumulative.begin(), cumulative.end(), uniform(random));
+            const Eigen::Index k = members[std::min<size_t>(found - cumulative.begin(), members.size() - 1)];
+            for (Eigen::Index a = 0; a < T.rows(); a++)
+                out.rows.push_back(static_cast<float>(T(a, k)));
+        }
+    }
+    return out;
 }
 
 }  // namespace Spacetime

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "Features.h"
-#include "Prior.h"
 #include "spacetime/Models.h"
+#include <functional>
 #include <random>
 #include <vector>
 
@@ -33,8 +32,20 @@ Eigen::MatrixXd drawPoints(const EmpiricalModel& samples, const DrawRange& range
 /// Effective sample size at which a point counts half.
 const double HalfWeightNEff = 20;
 
-/// Rows as described in TorchEntry.h, [count x row length], row-major. Exact moments come from `samples`, by `threads` threads.
-std::vector<float> trainingRows(const EmpiricalModel& samples, const Prior& prior, const Features& features, const Eigen::MatrixXd& eta, int threads,
-                                std::mt19937_64& random);
+/// The posterior where the data are featureless: flat on every circle, N(mean, variance) along every unlifted variable.
+MixtureModel featureless(const Variables& variables, const Eigen::VectorXd& mean, double variance);
+
+/// Rows as described in TorchEntry.h, [count x row length], row-major. Exact moments come from `samples`, by `threads` threads. `progress`
+/// (may be empty) is called with the share done and returns false to stop: the result is then empty.
+std::vector<float> trainingRows(const EmpiricalModel& samples, const Eigen::MatrixXd& eta, int threads, std::mt19937_64& random,
+                                const std::function<bool(double)>& progress);
+
+/// Statistics of the samples [count x M], row-major, drawn with the probability of their weights. Blocks of neighbouring frames are either all
+/// among the first numKept or all after them: what is held out has to be more than the neighbour in time of what is trained on.
+struct DrawnSamples {
+    std::vector<float> rows;
+    std::int64_t numKept, numHeldOut;
+};
+DrawnSamples drawSamples(const EmpiricalModel& samples, std::int64_t count, std::mt19937_64& random);
 
 }  // namespace Spacetime

