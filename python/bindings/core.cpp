@@ -24,6 +24,7 @@ using Eigen::VectorXd;
 
 void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
+void bindModels(nb::module_& m);     // models.cpp
 
 namespace {
 
@@ -281,4 +282,5 @@ NB_MODULE(_core, m) {
           "progress"_a.none());
 
     bindGeometry(m);
+    bindModels(m);
 }
