@@ -125,8 +125,8 @@ DenoiserParameters parametersFor(const PosteriorModel& model, const std::string&
     return p;
 }
 
-/// Noisy points as they come: clean ones of spread 1.2 at a log-SNR between -3 and 5.
-MatrixXd points(const Variables& v, int count) {
+/// Noisy points as they come: clean ones of spread 1.2 at a log-SNR between -3 and `highest`.
+MatrixXd points(const Variables& v, int count, double highest = 5) {
     std::mt19937_64 random(11);
     std::uniform_real_distribution<double> uniform(-1, 1);
     MatrixXd eta(v.numStatistics(), count);
@@ -134,7 +134,7 @@ MatrixXd points(const Variables& v, int count) {
         VectorXd raw(v.size());
         for (int i = 0; i < v.size(); i++)
             raw[i] = v[i].lifted() ? M_PI * uniform(random) : 1.2 * uniform(random);
-        eta.col(c) = v.naturalParameter(raw, 1 + 4 * uniform(random));
+        eta.col(c) = v.naturalParameter(raw, -3 + (highest + 3) * 0.5 * (1 + uniform(random)));
     }
     return eta;
 }
@@ -202,7 +202,7 @@ namespace {
 EmpiricalModel torsionSamples(bool mixed) {
     std::mt19937_64 random(3);
     std::normal_distribution<double> normal;
-    MatrixXd raw(2, 400);
+    MatrixXd raw(2, 2000);
     for (Index i = 0; i < raw.cols(); i++) {
         const double centre = i % 3 == 0 ? 2.8 : -0.5;
         raw.col(i) << centre + 0.4 * normal(random), 0.3 * centre + 0.5 * normal(random);
@@ -223,7 +223,7 @@ TEST(LiftedDenoiser, GivesTheMomentsOfTheSamples) {
                 p.maxLogSnr = 3;
             }
             const PerfectDenoiser model(exact, p);
-            const MatrixXd eta = points(exact.variables(), 30);
+            const MatrixXd eta = points(exact.variables(), 30, 3);
             const Errors e = compareMoments(model, exact, eta);
             EXPECT_LT(e.mu, 1e-9) << prediction << (mixed ? ", mixed" : "");
             EXPECT_LT(e.J, 1e-6) << prediction << (mixed ? ", mixed" : "");

@@ -265,7 +265,7 @@ DenoiserModel::Denoised DenoiserModel::denoise(const MatrixXd& etaX, const Vecto
     return out;
 }
 
-Moments DenoiserModel::momentsAt(const MatrixXd& eta, bool covariance) const {
+Moments DenoiserModel::momentsAt(const MatrixXd& eta, bool covariance, double step) const {
     const Index n = eta.cols(), m = eta.rows();
     const VectorXd l = logSnr(eta);
     Moments out;
@@ -282,8 +282,7 @@ Moments DenoiserModel::momentsAt(const MatrixXd& eta, bool covariance) const {
         }
         return out;
     }
-    // Centres, then those moved in l. A step of a flat prior's Fisher length: what a step means there it means everywhere, or less.
-    const double step = std::cbrt(derivativeError());
+    // Centres, then those moved in l by a step of a flat prior's Fisher length: it is no longer under any other.
     MatrixXd etaX = eta.bottomRows(D);
     VectorXd levels = l, h(n);
     if (covariance) {
@@ -314,27 +313,28 @@ Moments DenoiserModel::momentsAt(const MatrixXd& eta, bool covariance) const {
 }
 
 Moments DenoiserModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
-    Moments out = momentsAt(eta, order >= Order::Covariance);
+    Moments out = momentsAt(eta, order >= Order::Covariance, std::cbrt(derivativeError()));
     if (order != Order::Third)
         return out;
     const Index n = eta.cols(), m = eta.rows();
     auto symmetric = [](const MatrixXd& J) { return MatrixXd(0.5 * (J + J.transpose())); };
-    // J's own differences leave the error of derivativeError()^(2/3); a step of so much Fisher length balances it.
-    const double step = std::cbrt(first == 0 ? derivativeError() : std::pow(derivativeError(), 2.0 / 3));
+    // Second differences, of tr H_xx by l and along the direction: steps at which rounding and curvature balance. They are measured in Fisher length,
+    // but go no further than a tenth of the noise where the posterior is so narrow that nothing is long.
+    const double step = 2 * std::pow(derivativeError(), 0.25);
+    const VectorXd l = logSnr(eta);
     VectorXd h(n);
     MatrixXd moved(m, 2 * n);
     for (Index i = 0; i < n; i++) {
         const VectorXd w = direction->col(i);
         const Eigen::SelfAdjointEigenSolver<MatrixXd> metric(symmetric(out.J[i]));
         const double length = std::sqrt((metric.eigenvalues().cwiseAbs().array() * (metric.eigenvectors().transpose() * w).array().square()).sum());
-        h[i] = length > 0 ? step / length : 0;
-        if (first == 1 && std::abs(h[i] * w[0]) > 0.5 * -eta(0, i))  // stay in the half-space of finite noise
-            h[i] = 0.5 * -eta(0, i) / std::abs(w[0]);
+        const double reach = std::max(w.tail(D).norm() * std::exp(-0.5 * l[i]), first == 1 ? std::abs(w[0] / eta(0, i)) : 0.0);
+        h[i] = reach > 0 ? std::min(step / length, 0.1 / reach) : 0;
         moved.col(i) = eta.col(i) + h[i] * w;
         moved.col(n + i) = eta.col(i) - h[i] * w;
     }
     addEvaluations(2 * n);
-    const Moments sides = momentsAt(moved, true);
+    const Moments sides = momentsAt(moved, true, step);
     out.third.resize(n);
     for (Index i = 0; i < n; i++)
         out.third[i] = h[i] > 0 ? MatrixXd(symmetric(sides.J[i] - sides.J[n + i]) / (2 * h[i])) : MatrixXd::Zero(m, m);

@@ -108,7 +108,8 @@ private:
         Eigen::MatrixXd byL;                ///< [D x n] at fixed eta_x
     };
     Denoised denoise(const Eigen::MatrixXd& etaX, const Eigen::VectorXd& l, bool derivatives) const;
-    Moments momentsAt(const Eigen::MatrixXd& eta, bool covariance) const;
+    /// `step`: of the difference by l, in Fisher length.
+    Moments momentsAt(const Eigen::MatrixXd& eta, bool covariance, double step) const;
     Eigen::VectorXd logSnr(const Eigen::MatrixXd& eta) const;
 
     std::string name;
