@@ -24,7 +24,8 @@ public:
     CallableModel(nb::object f, nb::object j, DenoiserParameters parameters)
         : DenoiserModel("CallableModel", std::move(parameters)), function(std::move(f)), jacobian(std::move(j)) {
         const Inputs trials = trialInputs(Trials);
-        nb::object result = call(function, trials);
+        const nb::object result = call(function, trials);
+        numbers(result, {Trials, static_cast<size_t>(numCoordinates())}, "the function's prediction");
         // Differences of 32-bit predictions need longer steps.
         single = result.attr("dtype").attr("itemsize").equal(nb::int_(4));
         const Predictions given = predict(trials, true);
@@ -103,7 +104,7 @@ private:
             fits = result.shape(i) == shape[i];
         if (!fits)
             throw std::invalid_argument(std::string("CallableModel: ") + what + ": expected the shape " + expected + "), got " +
-                                        nb::str(array.attr("shape")).c_str());
+                                        nb::str(nb::object(array.attr("shape"))).c_str());
         return result;
     }
 
