@@ -99,12 +99,12 @@ def testTorchScriptMixture(save, schedule, prediction):
     reference = mixture()
     path = save(MixtureDenoiser(schedule, prediction), schedule=schedule, prediction=prediction, sigmaData=SIGMA_DATA)
     model = st.TorchScriptModel.load(path)
-    assert (model.schedule, model.prediction, model.logSnrRange, model.derivatives, model.precision) == (schedule, prediction, (-6, 6), "forward", "float64")
+    assert (model.schedule, model.prediction, model.logSnrRange, model.derivatives, model.precision) == (schedule, prediction, (-6, 6), "reverse", "float64")
     eta = points(reference)
     assertSameMoments(model, reference, eta, 1e-9, 1e-6)
-    reverse = st.TorchScriptModel.load(path, derivatives="reverse")
-    assert reverse.derivatives == "reverse"
-    assertSameMoments(model, reverse, eta, 1e-10, 1e-7)
+    forward = st.TorchScriptModel.load(path, derivatives="forward")
+    assert forward.derivatives == "forward"
+    assertSameMoments(model, forward, eta, 1e-10, 1e-7)
     lengths = [st.geodesic(m, FROM, TO, points=33).length for m in (model, reference)]
     assert lengths[0] == pytest.approx(lengths[1], rel=1e-4)
 
@@ -239,7 +239,7 @@ def testSaveRefusesModulesThatDoNotDo(tmp_path, module, message):
     assert not list(tmp_path.iterdir())
 
 
-def testReverseModeWhereForwardModeIsMissing(save):
+def testForwardModeWhereItIsMissing(save):
     path = save(Distances().double(), "distances.pt")
     assert st.TorchScriptModel.load(path).derivatives == "reverse"
     with pytest.raises(ValueError, match="forward mode: "):
@@ -330,7 +330,7 @@ def testProgram(tmp_path, save):
     path = save(MixtureDenoiser("flow", "flow"), "flow.pt", schedule="flow", prediction="flow", temperature=300)
     r = subprocess.run([program.path(), "info", path, "--json"], capture_output=True, text=True)
     info = json.loads(r.stdout)
-    assert (info["kind"], info["schedule"], info["temperature_K"], info["derivatives"]) == ("torchscript", "flow", 300, "forward")
+    assert (info["kind"], info["schedule"], info["temperature_K"], info["derivatives"]) == ("torchscript", "flow", 300, "reverse")
     out = tmp_path / "c.json"
     r = subprocess.run([program.path(), "geodesic", "--torchscript", path, "--from", "-1,0.4", "--to", "1.2,-0.2", "--points", "33", "--out", str(out), "--json"],
                        capture_output=True, text=True)
@@ -347,7 +347,7 @@ def testDocumentedRecipe(tmp_path, monkeypatch):
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.S).group(1)
     rng = np.random.default_rng(1)
     k = rng.choice(3, 4000, p=WEIGHTS)
-    names = dict(samples=MEANS[k] + np.sqrt(VARIANCES[k])[:, None] * rng.normal(size=(4000, 2)), steps=1500)
+    names = dict(samples=MEANS[k] + np.sqrt(VARIANCES[k])[:, None] * rng.normal(size=(4000, 2)), steps=600)
     monkeypatch.chdir(tmp_path)
     exec(code, names)
     reference = st.geodesic(mixture(), FROM, TO, minLogSnr=0)

@@ -57,7 +57,7 @@ struct SpacetimeTorchScript;
 int spacetimeTorchScriptOpen(const char* path, const char* device, SpacetimeTorchScript** module, const char** metadata, char* error, int errorSize);
 
 /// Tries the ways of differentiating on n points, x [n x D] and level [n], and keeps the first that agrees with central differences of
-/// steps of `noise` [n]: forward mode, then reverse mode. `name` becomes "forward" or "reverse", `isDouble` says whether the module computes in
+/// steps of `noise` [n]: reverse mode, then forward mode. `name` becomes "forward" or "reverse", `isDouble` says whether the module computes in
 /// 64 bits. `only` limits the choice to one of the names; null for both.
 int spacetimeTorchScriptPrepare(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, const double* noise, double levelStep,
                                 const char* only, const char** name, int* isDouble, char* error, int errorSize);

@@ -2,11 +2,11 @@
 // TorchScript modules and their derivatives. In a file of its own because its headers are slow to compile.
 #include "TorchEntry.h"
 #include "TorchSupport.h"
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_make_dual.h>
 #include <ATen/ops/_unpack_dual.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/zeros.h>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -29,8 +29,11 @@ const std::int64_t Portion = 8192;
 /// Derivatives must agree with central differences at this share of the trial points: a network with kinks differs at some.
 const double AgreeingShare = 0.75;
 
-/// LibTorch has one level of dual numbers for the whole process.
-std::mutex& dualLevel() {
+/// Below so many multiplications a second thread costs more than it does, by far where the cores are busy.
+const double SmallWork = 5e8;
+
+/// LibTorch has one level of dual numbers and one number of threads for the whole process: one pass at a time.
+std::mutex& onePass() {
     static std::mutex m;
     return m;
 }
@@ -38,13 +41,28 @@ std::mutex& dualLevel() {
 /// A level of dual numbers for as long as it lives.
 class DualLevel {
 public:
-    DualLevel() : lock(dualLevel()), level(torch::autograd::forward_ad::enter_dual_level()) {}
+    DualLevel() : level(torch::autograd::forward_ad::enter_dual_level()) {}
     ~DualLevel() { torch::autograd::forward_ad::exit_dual_level(level); }
     std::uint64_t index() const { return level; }
 
 private:
-    std::lock_guard<std::mutex> lock;
     std::uint64_t level;
+};
+
+/// Small work on one thread, for as long as it lives.
+class Threads {
+public:
+    explicit Threads(double work) : before(work < SmallWork ? at::get_num_threads() : 1) {
+        if (before > 1)
+            at::set_num_threads(1);
+    }
+    ~Threads() {
+        if (before > 1)
+            at::set_num_threads(before);
+    }
+
+private:
+    int before;
 };
 
 std::string shapeOf(const Tensor& t) {
@@ -69,7 +87,8 @@ struct SpacetimeTorchScript {
     at::Device device = at::Device(at::kCPU);
     at::ScalarType type = at::kFloat;
     std::string metadata;
-    bool forwardMode = true;
+    bool forwardMode = false;
+    std::int64_t numParameters = 0;
 
     /// Numbers of this process as a tensor the module can take.
     Tensor tensor(std::vector<double>& values, at::IntArrayRef shape) const { return at::from_blob(values.data(), shape, at::kDouble).to(device, type); }
@@ -96,6 +115,8 @@ struct SpacetimeTorchScript {
     }
 
     void predict(std::int64_t n, int D, const double* x, const double* level, double* values, double* jacobian) {
+        const std::lock_guard<std::mutex> lock(onePass());
+        const Threads threads(2.0 * numParameters * n * (jacobian == nullptr ? 1 : D + 1));
         // The optimiser specialises on shapes, which vary, and loses tangents.
         const torch::jit::GraphOptimizerEnabledGuard plain(false);
         if (jacobian == nullptr)
@@ -159,34 +180,34 @@ struct SpacetimeTorchScript {
         });
     }
 
-    /// Every point D times, each with one of the outputs: one pass back gives all rows of the jacobian.
+    /// One pass forward, and one back for each output.
     void predictReverse(std::int64_t n, int D, const double* x, const double* level, double* values, double* jacobian) {
         const std::int64_t K = D + 1;
         const c10::AutoGradMode on(true);
-        portions(D, x, level, [D](std::int64_t row) { return row / D; }, n * D, [&](std::int64_t start, Tensor xs, Tensor levels) {
+        portions(D, x, level, [](std::int64_t row) { return row; }, n, [&](std::int64_t start, Tensor xs, Tensor levels) {
             const std::int64_t count = xs.size(0);
             xs.set_requires_grad(true);
             levels.set_requires_grad(true);
-            std::vector<double> chosen(count * D, 0.0), out, byX, byLevel;
-            for (std::int64_t r = 0; r < count; r++)
-                chosen[r * D + (start + r) % D] = 1;
+            std::vector<double> out;
             const Tensor result = run(xs, levels);
             copy(result, out);
-            byX.assign(count * D, 0.0);
-            byLevel.assign(count, 0.0);
-            if (result.requires_grad()) {
-                const auto gradients = torch::autograd::grad({result}, {xs, levels}, {tensor(chosen, {count, D})}, false, false, true);
-                if (gradients[0].defined())
-                    copy(gradients[0], byX);
-                if (gradients[1].defined())
-                    copy(gradients[1], byLevel);
-            }
-            for (std::int64_t r = 0; r < count; r++) {
-                const std::int64_t point = (start + r) / D, i = (start + r) % D;
-                double* row = jacobian + (point * D + i) * K;
-                std::copy(byX.begin() + r * D, byX.begin() + (r + 1) * D, row);
-                row[D] = byLevel[r];
-                values[point * D + i] = out[r * D + i];
+            std::copy(out.begin(), out.end(), values + start * D);
+            for (int i = 0; i < D; i++) {
+                std::vector<double> chosen(count * D, 0.0), byX(count * D, 0.0), byLevel(count, 0.0);
+                for (std::int64_t r = 0; r < count; r++)
+                    chosen[r * D + i] = 1;
+                if (result.requires_grad()) {
+                    const auto gradients = torch::autograd::grad({result}, {xs, levels}, {tensor(chosen, {count, D})}, i + 1 < D, false, true);
+                    if (gradients[0].defined())
+                        copy(gradients[0], byX);
+                    if (gradients[1].defined())
+                        copy(gradients[1], byLevel);
+                }
+                for (std::int64_t r = 0; r < count; r++) {
+                    double* row = jacobian + ((start + r) * D + i) * K;
+                    std::copy(byX.begin() + r * D, byX.begin() + (r + 1) * D, row);
+                    row[D] = byLevel[r];
+                }
             }
         });
     }
@@ -259,7 +280,8 @@ struct SpacetimeTorchScript {
                 }
         differences(n, D, x, level, noise, levelStep, expected, error);
         std::string complaints;
-        for (const bool forward : {true, false}) {
+        // Reverse mode costs 1 + D passes a point, forward mode 2 (D + 1).
+        for (const bool forward : {false, true}) {
             const std::string name = forward ? "forward" : "reverse";
             if (!only.empty() && only != name)
                 continue;
@@ -295,6 +317,7 @@ SPACETIME_EXPORT int spacetimeTorchScriptOpen(const char* path, const char* devi
         script->module.to(script->device);
         bool isFirst = true;
         for (const Tensor& parameter : script->module.parameters()) {
+            script->numParameters += parameter.numel();
             parameter.set_requires_grad(false);  // forward mode loses the tangent otherwise, and reverse mode does needless work
             if (isFirst && parameter.is_floating_point())
                 script->type = parameter.scalar_type();

@@ -14,8 +14,8 @@ namespace Spacetime {
  * openmmspacetime.saveTorchScript writes it. Rows must not depend on each other. The module is put into evaluation mode and computes in the type of
  * its parameters, float32 or float64; a module without parameters gets float64.
  *
- * Derivatives are those of forward-mode automatic differentiation, or of reverse mode where an operator lacks it: the first of the two that agrees
- * with finite differences when the file is opened.
+ * Derivatives are those of reverse-mode automatic differentiation (one pass back for each of the D outputs), or of forward mode where that does not work:
+ * the first of the two that agrees with finite differences when the file is opened.
  *
  * Needs LibTorch, which is opened on first use. Opening a TorchScript file can run code that it holds: open files of people you trust.
  */
