@@ -4,6 +4,7 @@
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
 #include "spacetime/Text.h"
+#include "spacetime/TorchScriptModel.h"
 #include <cmath>
 #include <cstdio>
 #include <iostream>
@@ -131,8 +132,10 @@ void readConstraints(const CommandLine& line, const Variables& vars, double temp
 }
 
 po::options_description modelOptions() {
-    po::options_description o("Model (one of --model, --samples, --mixture)");
+    po::options_description o("Model (one of --model, --torchscript, --samples, --mixture)");
     o.add_options()("model", po::value<std::string>(), "trained network, FILE.safetensors")(
+        "torchscript", po::value<std::string>(), "denoiser of another program, FILE.pt (needs LibTorch; runs code of the file)")("device", po::value<std::string>(),
+                                                                                                                        "of --torchscript: cpu (default) or cuda")(
         "samples", po::value<std::string>(), "exact posterior of weighted samples, FILE.npz|npy|csv")("mixture", po::value<std::string>(), "Gaussian mixture, FILE.json")(
         "variables", po::value<std::string>(), "kinds of the samples' columns, e.g. torsion,torsion or phi:torsion,d:distance")(
         "bandwidth", po::value<std::string>(), "smooth the samples with this standard deviation (rad for torsions)")(
@@ -159,9 +162,11 @@ std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::
 }
 
 std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& temperature) {
-    const int given = line.has("model") + line.has("samples") + line.has("mixture");
+    const int given = line.has("model") + line.has("torchscript") + line.has("samples") + line.has("mixture");
     if (given != 1)
-        throw std::invalid_argument("give one of --model, --samples and --mixture, got " + std::to_string(given));
+        throw std::invalid_argument("give one of --model, --torchscript, --samples and --mixture, got " + std::to_string(given));
+    if (line.has("device") && !line.has("torchscript"))
+        throw std::invalid_argument("--device goes with --torchscript");
     if (!line.has("samples"))
         for (const char* name : {"variables", "bandwidth", "euclidean"})
             if (line.has(name))
@@ -171,6 +176,11 @@ std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& tempe
         return readMixture(line.text("mixture"));
     if (line.has("samples"))
         return openSamples(line, line.text("samples"));
+    if (line.has("torchscript")) {
+        auto denoiser = TorchScriptModel::load(line.text("torchscript"), line.has("device") ? line.text("device") : "cpu");
+        temperature = denoiser->parameters().temperature;
+        return denoiser;
+    }
     auto network = NetworkModel::load(line.text("model"));
     temperature = network->parameters().temperature;
     return network;

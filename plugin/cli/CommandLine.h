@@ -43,9 +43,9 @@ private:
     bool help = false;
 };
 
-/// --model, --samples, --mixture, --variables, --bandwidth, --euclidean.
+/// --model, --torchscript, --samples, --mixture, --device, --variables, --bandwidth, --euclidean.
 boost::program_options::options_description modelOptions();
-/// Exactly one of --model, --samples and --mixture. `temperature` (K) is set where the model knows it.
+/// Exactly one of --model, --torchscript, --samples and --mixture. `temperature` (K) is set where the model knows it.
 std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& temperature);
 /// Samples with the variables of the file or of --variables.
 std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::string& path);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "CommandLine.h"
 #include "Commands.h"
+#include "spacetime/DenoiserModel.h"
 #include "spacetime/Solver.h"
 #include "spacetime/Text.h"
 #include <cmath>
@@ -67,7 +68,7 @@ int runGeodesic(const std::vector<std::string>& words) {
         "preset", po::value<std::string>(), "transition: --max-variance 0.05 --min-kappa 25 --barrier-weight 0.05, a low-variance curve for driving molecules")(
         "starts", po::value<std::string>(), "starts of every winding (1, or 5 where a region is in the way)")("start", po::value<std::string>(), "curve file to start from")(
         "threads", po::value<std::string>(), "windings solved at the same time (all cores)")(
-        "noisy", "the points given are noisy: x itself, and kappa,phi0 pairs for torsions")("schedule", po::value<std::string>(), "vp (default), ve, cosine or flow")(
+        "noisy", "the points given are noisy: x itself, and kappa,phi0 pairs for torsions")("schedule", po::value<std::string>(), "of noisy points: vp, cosine, ve or flow (the model's own; vp)")(
         "tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-6)")("temperature", po::value<std::string>(), "K; turns kT into kJ/mol")(
         "seed", po::value<std::string>(), "of the directions of further starts (1)");
     options.add(constraintOptions()).add(modelOptions());
@@ -86,7 +87,8 @@ int runGeodesic(const std::vector<std::string>& words) {
     std::vector<double> logSnr = line.has("log-snr") ? line.numbers("log-snr") : std::vector<double>{4.0};
     if (logSnr.size() > 2)
         throw std::invalid_argument("--log-snr: expected one number, or two for the two ends, got " + std::to_string(logSnr.size()));
-    const std::string schedule = line.has("schedule") ? line.text("schedule") : "vp";
+    const auto* denoiser = dynamic_cast<const DenoiserModel*>(model.get());
+    const std::string schedule = line.has("schedule") ? line.text("schedule") : denoiser != nullptr ? denoiser->parameters().schedule : "vp";
     scheduleAlpha(schedule, 0);
     GeodesicOptions o;
     o.numPoints = line.integer("points", o.numPoints, 5);

@@ -6,6 +6,7 @@
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
 #include "spacetime/Text.h"
+#include "spacetime/TorchScriptModel.h"
 #include <cstdio>
 #include <iostream>
 
@@ -22,6 +23,14 @@ json describe(const std::string& path) {
     if (endsWith(path, ".safetensors")) {
         json j = NetworkModel::load(path)->metadata();
         j["kind"] = "model";
+        return j;
+    }
+    if (endsWith(path, ".pt")) {
+        const auto model = TorchScriptModel::load(path);
+        json j = model->parameters().toJson();
+        j["kind"] = "torchscript";
+        j["derivatives"] = model->derivatives();
+        j["precision"] = model->isDouble() ? "float64" : "float32";
         return j;
     }
     if (endsWith(path, ".npz") || endsWith(path, ".npy") || endsWith(path, ".csv")) {
@@ -62,7 +71,7 @@ json describe(const std::string& path) {
         out["points"] = c.numPoints();
         return out;
     }
-    throw std::invalid_argument("'" + path + "': expected a name that ends in .safetensors, .json, .npz, .npy or .csv");
+    throw std::invalid_argument("'" + path + "': expected a name that ends in .safetensors, .pt, .json, .npz, .npy or .csv");
 }
 
 void printTree(const json& j, int indent) {

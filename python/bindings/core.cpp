@@ -24,6 +24,7 @@ using Eigen::VectorXd;
 
 void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
+void bindModels(nb::module_& m);     // models.cpp
 
 namespace {
 
@@ -273,4 +274,5 @@ NB_MODULE(_core, m) {
           "samples"_a, "out"_a, "options"_a, "progress"_a.none());
 
     bindGeometry(m);
+    bindModels(m);
 }

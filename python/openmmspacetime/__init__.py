@@ -11,10 +11,12 @@ _plugin.check()
 
 from ._core import (  # noqa: E402
     BatchResult,
+    CallableModel,
     Consistency,
     ConstraintValue,
     Curve,
     CurveMeasure,
+    DenoiserModel,
     EmpiricalModel,
     GaussianMixtureModel,
     GeodesicResult,
@@ -23,6 +25,7 @@ from ._core import (  # noqa: E402
     NetworkModel,
     PosteriorModel,
     Samples,
+    TorchScriptModel,
     Variable,
     Variables,
     compare,
@@ -33,6 +36,7 @@ from .force import SpacetimeForce  # noqa: E402
 from .freeenergy import FreeEnergyPath, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
+from .models import saveTorchScript  # noqa: E402
 from .sampling import PathEnsemble, PathRecord, PathSampler  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
 

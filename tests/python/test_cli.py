@@ -98,7 +98,7 @@ def testBarrierWeight(tmp_path, samples):
     [
         ([], "COMMAND"),
         (["fly"], "no command 'fly'"),
-        (["geodesic", "--out", "c.json"], "one of --model, --samples and --mixture"),
+        (["geodesic", "--out", "c.json"], "one of --model, --torchscript, --samples and --mixture"),
         (["geodesic", "--samples", "S", "--out", "c.json", *FROM_TO], "give --variables"),
         (["geodesic", "--samples", "S", "--variables", "torsion", "--out", "c.json", *FROM_TO], "2 columns"),
         (["geodesic", "--samples", "S", "--variables", "dihedral,torsion", "--out", "c.json", *FROM_TO], "'dihedral'"),

@@ -312,11 +312,11 @@ Curve Curve::load(const std::string& path) {
 double scheduleAlpha(const std::string& schedule, double logSnr) {
     if (schedule == "vp" || schedule == "cosine")
         return std::sqrt(1 / (1 + std::exp(-logSnr)));
-    if (schedule == "ve")
+    if (schedule == "ve" || schedule == "edm")
         return 1;
     if (schedule == "flow")
         return 1 / (1 + std::exp(-0.5 * logSnr));
-    throw std::invalid_argument("schedule: expected vp, ve, cosine or flow, got '" + schedule + "'");
+    throw std::invalid_argument("schedule: expected vp, cosine, ve (or edm) or flow, got '" + schedule + "'");
 }
 
 }  // namespace Spacetime

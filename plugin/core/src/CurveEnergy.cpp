@@ -71,8 +71,8 @@ CurveState evaluate(const CurveProblem& problem, const MatrixXd& zeta, const Cur
         for (size_t c = 0; c < count; c++)
             for (Eigen::Index i = 0; i < N; i++) {
                 if (i > 0)
-                    s.margins(c, 2 * i) = problem.constraints[c]->margin(s.eta.col(i), s.moments.mu.col(i), s.moments.psi[i]);
-                s.margins(c, 2 * i + 1) = problem.constraints[c]->margin(s.middle.col(i), s.middleMoments.mu.col(i), s.middleMoments.psi[i]);
+                    s.margins(c, 2 * i) = problem.constraints[c]->margin(s.eta.col(i), s.moments.mu.col(i), s.moments.psiAt(i));
+                s.margins(c, 2 * i + 1) = problem.constraints[c]->margin(s.middle.col(i), s.middleMoments.mu.col(i), s.middleMoments.psiAt(i));
             }
     }
     return s;
@@ -94,7 +94,7 @@ void assemble(const CurveProblem& problem, CurveState& s, const BarrierTerms& te
             direction.col(i) += w * s.weights[edge] * s.squares[edge] * s.eta.col(i);
         }
         for (Eigen::Index c = 0; c < count; c++)
-            direction.col(i) -= terms.multipliers(c, 2 * i) * constraints[c]->derivatives(s.eta.col(i), s.moments.mu.col(i), s.moments.psi[i], nullptr).third;
+            direction.col(i) -= terms.multipliers(c, 2 * i) * constraints[c]->derivatives(s.eta.col(i), s.moments.mu.col(i), s.moments.psiAt(i), nullptr).third;
     }
     s.moments = model.moments(s.eta, Order::Third, &direction);
     if (model.isExact())
@@ -104,7 +104,7 @@ void assemble(const CurveProblem& problem, CurveState& s, const BarrierTerms& te
         for (Eigen::Index i = 0; i < N; i++)
             for (Eigen::Index c = 0; c < count; c++)
                 middleDirection.col(i) -=
-                    terms.multipliers(c, 2 * i + 1) * constraints[c]->derivatives(s.middle.col(i), s.middleMoments.mu.col(i), s.middleMoments.psi[i], nullptr).third;
+                    terms.multipliers(c, 2 * i + 1) * constraints[c]->derivatives(s.middle.col(i), s.middleMoments.mu.col(i), s.middleMoments.psiAt(i), nullptr).third;
         s.middleMoments = model.moments(s.middle, Order::Third, &middleDirection);
         s.marginGradients.assign(count, MatrixXd::Zero(m, 2 * N + 1));
     }
@@ -129,7 +129,7 @@ void assemble(const CurveProblem& problem, CurveState& s, const BarrierTerms& te
                          MatrixXd& block, MatrixXd& inChart) {
         VectorXd dual = g;  // the chart bends under the multipliers' gradient
         for (Eigen::Index c = 0; c < count; c++) {
-            const auto d = constraints[c]->derivatives(eta, moments.mu.col(column), moments.psi[column], &moments.J[column]);
+            const auto d = constraints[c]->derivatives(eta, moments.mu.col(column), moments.psiAt(column), &moments.J[column]);
             g -= terms.force(c, place) * d.gradient;
             dual -= terms.multipliers(c, place) * d.gradient;
             block -= terms.multipliers(c, place) * d.hessian;

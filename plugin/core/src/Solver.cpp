@@ -43,7 +43,7 @@ VectorXd valuesAt(const PosteriorModel& model, const Constraints& constraints, c
     VectorXd values(constraints.size());
     const Moments m = model.moments(eta, PosteriorModel::Order::Mean);
     for (size_t c = 0; c < constraints.size(); c++)
-        values[c] = constraints[c]->value(eta, m.mu.col(0), m.psi[0]);
+        values[c] = constraints[c]->value(eta, m.mu.col(0), m.psiAt(0));
     return values;
 }
 
@@ -58,6 +58,13 @@ void checkEndConstraints(const PosteriorModel& model, const Constraints& constra
                 throw std::invalid_argument("geodesic: " + what + " has a " + name + " of " + value + " kT above the start, the bound is " + bound);
             throw std::invalid_argument("geodesic: " + what + " lies inside " + name + ": KL = " + value + " nats from its centre, " + bound + " are asked for");
         }
+}
+
+void checkPsi(const PosteriorModel& model, const GeodesicOptions& o) {
+    const bool needsPsi = o.barrierWeight > 0 || !o.avoid.empty() || std::isfinite(o.maxFreeEnergy);
+    if (needsPsi && !model.hasPsi())
+        throw std::invalid_argument("geodesic: barrier weights, regions and bounds on the free energy need a model that knows its log-partition psi: samples, a mixture, or "
+                                    "an own network");
 }
 
 void checkOptions(const PosteriorModel& model, const GeodesicOptions& o) {
@@ -78,10 +85,7 @@ void checkOptions(const PosteriorModel& model, const GeodesicOptions& o) {
         throw std::invalid_argument("geodesic: expected a penalty of finite log-SNR and weight 0 or more, got " + text(o.penaltyLogSnr) + " and " + text(o.penaltyWeight));
     if (o.numStarts < 0)
         throw std::invalid_argument("geodesic: expected a number of starts, got " + std::to_string(o.numStarts));
-    const bool needsPsi = o.barrierWeight > 0 || !o.avoid.empty() || std::isfinite(o.maxFreeEnergy);
-    if (needsPsi && !model.hasPsi())
-        throw std::invalid_argument("geodesic: barrier weights, regions and bounds on the free energy need a model that knows its log-partition psi: samples, a mixture, or "
-                                    "an own network");
+    checkPsi(model, o);
     if (o.start.size() > 0 && (o.start.rows() != model.numStatistics() || o.start.cols() < 2 || !o.start.allFinite()))
         throw std::invalid_argument("geodesic: expected a start of at least 2 points with " + std::to_string(model.numStatistics()) + " finite components, got " +
                                     std::to_string(o.start.cols()) + " with " + std::to_string(o.start.rows()));
@@ -285,6 +289,7 @@ nlohmann::json toJson(const std::vector<ConstraintValue>& constraints) {
 }
 
 std::vector<ConstraintValue> constraintValues(const PosteriorModel& model, const Curve& curve, const GeodesicOptions& options) {
+    checkPsi(model, options);
     const Variables& vars = model.variables();
     const Eigen::Index N = curve.numPoints() - 1;
     MatrixXd eta(vars.numStatistics(), PlacesPerSegment * N + 1);
@@ -319,7 +324,7 @@ std::vector<ConstraintValue> constraintValues(const PosteriorModel& model, const
         for (const auto& c : constraints) {
             VectorXd values(eta.cols());
             for (Eigen::Index k = 0; k < eta.cols(); k++)
-                values[k] = c->value(eta.col(k), m.mu.col(k), m.psi[k]);
+                values[k] = c->value(eta.col(k), m.mu.col(k), m.psiAt(k));
             add(c->name(), c->bound(), c->isUpper(), values);
         }
     }

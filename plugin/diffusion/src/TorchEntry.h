@@ -54,4 +54,24 @@ int spacetimeTorchTrain(SpacetimeTorchJob* job);
 /// psi [points], mu and J v [points x M] of the mixture described in `job` at eta and v [points x M], computed by LibTorch: lets tests compare the
 /// native evaluation.
 int spacetimeTorchEvaluate(SpacetimeTorchJob* job, std::int64_t points, const float* eta, const float* v, float* psi, float* mu, float* product);
+
+/// A TorchScript module and how its derivatives are found.
+struct SpacetimeTorchScript;
+
+/// Opens a TorchScript file on "cpu" or "cuda". `metadata` is the content of its extra file spacetime.json, "" where it has none; it lives as
+/// long as the module. Opening such a file can run code in it.
+int spacetimeTorchScriptOpen(const char* path, const char* device, SpacetimeTorchScript** module, const char** metadata, char* error, int errorSize);
+
+/// Tries the ways of differentiating on n points, x [n x D] and level [n], and keeps the first that agrees with central differences of
+/// steps of `noise` [n]: reverse mode, then forward mode. `name` becomes "forward" or "reverse", `isDouble` says whether the module computes in
+/// 64 bits. `only` limits the choice to one of the names; null for both.
+int spacetimeTorchScriptPrepare(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, const double* noise, double levelStep,
+                                const char* only, const char** name, int* isDouble, char* error, int errorSize);
+
+/// values [n x D], and where it is not null the jacobian [n x D x (D + 1)] of each point: derivatives by x, in the last column by the level.
+/// Rows go through the module in bounded portions. Calls from several threads wait for each other.
+int spacetimeTorchScriptPredict(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, double* values, double* jacobian, char* error,
+                                int errorSize);
+
+void spacetimeTorchScriptClose(SpacetimeTorchScript* module);
 }

@@ -14,7 +14,7 @@ namespace Spacetime {
 namespace {
 
 TorchLibrary open() {
-    const std::string name = "libspacetime_torch.so", install = "; training needs LibTorch: pip install 'torch>=2.11,<2.12'";
+    const std::string name = "libspacetime_torch.so", install = "; training and TorchScript models need LibTorch: pip install 'torch>=2.11,<2.12'";
     std::vector<fs::path> candidates;
     if (const char* given = std::getenv("SPACETIME_TORCH_LIBRARY"); given != nullptr && *given != '\0')
         candidates.push_back(given);
@@ -39,15 +39,22 @@ TorchLibrary open() {
         }
         void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (handle == nullptr)
-            throw std::runtime_error("Training: " + path.string() + " could not be opened: " + ::dlerror() + install);
+            throw std::runtime_error("LibTorch: " + path.string() + " could not be opened: " + ::dlerror() + install);
         TorchLibrary library;
-        library.train = reinterpret_cast<decltype(library.train)>(::dlsym(handle, "spacetimeTorchTrain"));
-        library.evaluate = reinterpret_cast<decltype(library.evaluate)>(::dlsym(handle, "spacetimeTorchEvaluate"));
-        if (library.train == nullptr || library.evaluate == nullptr)
-            throw std::runtime_error("Training: " + path.string() + " is not the training library of openmm-spacetime");
+        auto find = [&](auto& function, const char* symbol) {
+            function = reinterpret_cast<std::decay_t<decltype(function)>>(::dlsym(handle, symbol));
+            if (function == nullptr)
+                throw std::runtime_error("LibTorch: " + path.string() + " is not the library of this openmm-spacetime, it lacks " + symbol);
+        };
+        find(library.train, "spacetimeTorchTrain");
+        find(library.evaluate, "spacetimeTorchEvaluate");
+        find(library.openScript, "spacetimeTorchScriptOpen");
+        find(library.prepareScript, "spacetimeTorchScriptPrepare");
+        find(library.predictScript, "spacetimeTorchScriptPredict");
+        find(library.closeScript, "spacetimeTorchScriptClose");
         return library;
     }
-    throw std::runtime_error("Training: the training library was not found (tried " + tried + ")" + install);
+    throw std::runtime_error("LibTorch: libspacetime_torch.so was not found (tried " + tried + ")" + install);
 }
 
 }  // namespace

@@ -9,6 +9,10 @@ namespace Spacetime {
 struct TorchLibrary {
     decltype(&spacetimeTorchTrain) train;
     decltype(&spacetimeTorchEvaluate) evaluate;
+    decltype(&spacetimeTorchScriptOpen) openScript;
+    decltype(&spacetimeTorchScriptPrepare) prepareScript;
+    decltype(&spacetimeTorchScriptPredict) predictScript;
+    decltype(&spacetimeTorchScriptClose) closeScript;
 
     /// Opens the library on first use: $SPACETIME_TORCH_LIBRARY, or libspacetime_torch.so in lib/ beside or above the folder of
     /// the program or module that holds this code. Throws std::runtime_error saying what was tried and what to install.

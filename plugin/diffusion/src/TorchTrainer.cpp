@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Training with LibTorch. Single operators are included rather than torch.h, which takes four times as long to compile.
 #include "TorchEntry.h"
-#include <ATen/Context.h>
+#include "TorchSupport.h"
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
@@ -25,43 +25,17 @@
 #include <ATen/ops/zeros_like.h>
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
-#include <dlfcn.h>
 #include <limits>
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/headeronly/version.h>
 #include <vector>
 
 using at::Tensor;
+using namespace SpacetimeTorch;
 
 namespace {
-
-const char* const Install = "pip install 'torch>=2.11,<2.12'";
-
-void checkVersion() {
-    const std::uint64_t version = aoti_torch_abi_version();
-    const int major = static_cast<int>(version >> 56), minor = static_cast<int>(version >> 48 & 0xff);
-    if (major != TORCH_VERSION_MAJOR || minor != TORCH_VERSION_MINOR)
-        throw std::runtime_error("this library was built for torch " + std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) +
-                                 ", torch " + std::to_string(major) + "." + std::to_string(minor) + " is installed: " + Install);
-}
-
-at::Device deviceFor(const std::string& name) {
-    if (name == "cpu")
-        return at::Device(at::kCPU);
-    if (name != "cuda")
-        throw std::runtime_error("expected the device cpu or cuda, got '" + name + "'");
-    // Only LibTorch's CPU part is linked; the CUDA part registers itself when it is opened.
-    if (!at::hasCUDA())
-        ::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
-    if (!at::hasCUDA())
-        throw std::runtime_error("the device cuda was asked for, but this torch finds no usable CUDA device");
-    return at::Device(at::kCUDA, 0);
-}
 
 /// log I0 of kappa with the ratio A/kappa and the anisotropy (A' - A/kappa)/kappa^2 of the von Mises covariance.
 struct Circles {
@@ -323,24 +297,6 @@ void train(SpacetimeTorchJob& job) {
     job.loss = running;
     const Tensor result = best.to(at::kCPU).contiguous();
     std::memcpy(job.parameters, result.data_ptr<float>(), sizeof(float) * P);
-}
-
-/// Runs `body`; what it throws becomes a message, for nothing may be thrown across the boundary.
-template <class Body>
-int guarded(char* error, size_t size, Body body) {
-    try {
-        body();
-        return 0;
-    }
-    catch (const std::exception& e) {
-        // LibTorch appends a stack trace of its own to the first line.
-        const std::string message = std::string(e.what()).substr(0, std::string(e.what()).find('\n'));
-        std::snprintf(error, size, "%s", message.c_str());
-    }
-    catch (...) {
-        std::snprintf(error, size, "unknown error");
-    }
-    return 1;
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ Eigen::VectorXd equalParts(const Eigen::VectorXd& lengths, int numPoints);
 Eigen::MatrixXd straightLine(const Variables& v, const Eigen::VectorXd& a, const Eigen::VectorXd& b, double logSnr, int numPoints,
                              const std::vector<int>& windings = {});
 
-/// alpha at a log-SNR for the schedules vp, cosine, ve and flow (x = alpha c + sigma eps). A cosine schedule is VP in log-SNR.
+/// alpha at a log-SNR for the schedules vp, cosine, ve (or edm) and flow (x = alpha c + sigma eps). A cosine schedule is VP in log-SNR.
 double scheduleAlpha(const std::string& schedule, double logSnr);
 
 /// PCHIP slopes (Fritsch-Carlson) of the rows of y over x.

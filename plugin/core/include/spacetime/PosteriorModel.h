@@ -20,6 +20,9 @@ struct Moments {
     std::vector<Eigen::MatrixXd> third;  ///< n times [m x m], derivative of sym(J) along the given direction
     Eigen::VectorXd psi;                 ///< [n] log-partition, empty where hasPsi() is false
     Eigen::VectorXd nEff;                ///< [n] effective number of samples, empty where the model has none
+
+    /// psi at point i, NaN where the model has none: for code that passes it on to conditions that may not ask for it.
+    double psiAt(Eigen::Index i) const { return psi.size() > 0 ? psi[i] : std::numeric_limits<double>::quiet_NaN(); }
 };
 
 /**
@@ -49,6 +52,9 @@ public:
 
     /// A model that is nearly the same and much cheaper, on which a solver finds its way first; null where there is none.
     virtual const PosteriorModel* surrogate() const { return nullptr; }
+
+    /// The lowest log-SNR of unlifted variables at which the model means anything; solvers keep their curves above it.
+    virtual double lowestLogSnr() const { return -std::numeric_limits<double>::infinity(); }
 
     /// Mean variance per unlifted scaled variable, the scale of the solver's chart (1 where there is none).
     virtual double dataVariance() const { return 1.0; }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#include "spacetime/TorchScriptModel.h"
+#include "TorchLibrary.h"
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+using Eigen::Index;
+using Eigen::MatrixXd;
+using nlohmann::json;
+
+namespace Spacetime {
+
+namespace {
+
+/// Points on which a module is tried when it is opened.
+const int Trials = 24;
+
+std::string quoted(const std::string& path) { return "TorchScriptModel: '" + path + "'"; }
+
+}  // namespace
+
+std::unique_ptr<TorchScriptModel> TorchScriptModel::load(const std::string& path, const std::string& device, const std::string& derivatives) {
+    if (derivatives != "" && derivatives != "forward" && derivatives != "reverse")
+        throw std::invalid_argument("TorchScriptModel: expected the derivatives forward or reverse, got '" + derivatives + "'");
+    if (!std::filesystem::is_regular_file(path))
+        throw std::invalid_argument(quoted(path) + ": no such file");
+    const TorchLibrary& torch = TorchLibrary::get();
+    char error[1024] = "";
+    SpacetimeTorchScript* opened = nullptr;
+    const char* metadata = nullptr;
+    if (torch.openScript(path.c_str(), device.c_str(), &opened, &metadata, error, sizeof(error)) != 0)
+        throw std::invalid_argument(quoted(path) + " " + error);
+    Handle module(opened, torch.closeScript);
+    if (*metadata == '\0')
+        throw std::invalid_argument(quoted(path) + " does not say what its variables, schedule and prediction are: it lacks the extra file spacetime.json. Save the module with "
+                                    "openmmspacetime.saveTorchScript, or with torch.jit.save(module, path, _extra_files={'spacetime.json': ...}) (docs/models.md)");
+    json j;
+    try {
+        j = json::parse(metadata);
+    }
+    catch (const json::exception& e) {
+        throw std::invalid_argument(quoted(path) + ", spacetime.json: not JSON: " + e.what());
+    }
+    return std::unique_ptr<TorchScriptModel>(new TorchScriptModel(path, module, DenoiserParameters::fromJson(j, quoted(path) + ", spacetime.json"), derivatives));
+}
+
+TorchScriptModel::TorchScriptModel(const std::string& path, Handle handle, DenoiserParameters parameters, const std::string& only)
+    : DenoiserModel(quoted(path), std::move(parameters)), file(path), module(std::move(handle)) {
+    const Inputs trials = trialInputs(Trials);
+    char error[1024] = "";
+    const char* name = nullptr;
+    int isDouble = 0;
+    const double levelStep = this->parameters().prediction == "edm" ? 0.125 : 1.0;
+    if (TorchLibrary::get().prepareScript(module.get(), trials.x.cols(), numCoordinates(), trials.x.data(), trials.level.data(), trials.noise.data(), levelStep,
+                                          only.empty() ? nullptr : only.c_str(), &name, &isDouble, error, sizeof(error)) != 0)
+        throw std::invalid_argument(quoted(path) + ": " + error);
+    mode = name;
+    is64Bit = isDouble != 0;
+}
+
+double TorchScriptModel::derivativeError() const { return is64Bit ? 1e-15 : 1e-6; }
+
+TorchScriptModel::Predictions TorchScriptModel::predict(const Inputs& inputs, bool derivatives) const {
+    const Index n = inputs.x.cols(), D = numCoordinates();
+    Predictions out;
+    out.values.resize(D, n);
+    Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> jacobian(derivatives ? n * D : 0, D + 1);
+    char error[1024] = "";
+    // The core's columns are the module's rows: the same memory, read the other way.
+    if (TorchLibrary::get().predictScript(module.get(), n, static_cast<int>(D), inputs.x.data(), inputs.level.data(), out.values.data(), derivatives ? jacobian.data() : nullptr,
+                                          error, sizeof(error)) != 0)
+        throw std::invalid_argument(quoted(file) + ": " + error);
+    if (derivatives) {
+        out.jacobian.reserve(n);
+        for (Index i = 0; i < n; i++)
+            out.jacobian.push_back(jacobian.middleRows(i * D, D));
+    }
+    return out;
+}
+
+}  // namespace Spacetime

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+// Models made of other people's denoisers: TorchScript files and Python functions.
+#include "arrays.h"
+#include "spacetime/TorchScriptModel.h"
+#include <nanobind/eigen/dense.h>
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nlohmann/json.hpp>
+
+using namespace nb::literals;
+using namespace Spacetime;
+using Eigen::Index;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+namespace {
+
+/// A Python function as a denoiser.
+class CallableModel : public DenoiserModel {
+public:
+    CallableModel(nb::object f, nb::object j, DenoiserParameters parameters)
+        : DenoiserModel("CallableModel", std::move(parameters)), function(std::move(f)), jacobian(std::move(j)) {
+        const Inputs trials = trialInputs(Trials);
+        const nb::object result = call(function, trials);
+        numbers(result, {Trials, static_cast<size_t>(numCoordinates())}, "the function's prediction");
+        // Differences of 32-bit predictions need longer steps.
+        single = result.attr("dtype").attr("itemsize").equal(nb::int_(4));
+        const Predictions given = predict(trials, true);
+        if (jacobian.is_none())
+            return;
+        const Predictions expected = differences(trials, valueError());
+        int wrong = 0;
+        for (Index i = 0; i < Trials; i++)
+            wrong += (given.jacobian[i] - expected.jacobian[i]).norm() > JacobianTolerance * (expected.jacobian[i].norm() + given.jacobian[i].norm());
+        if (wrong > Trials / 4)  // a function with kinks differs at some
+            throw std::invalid_argument("CallableModel: the jacobian disagrees with finite differences of the function at " + std::to_string(wrong) + " of " + std::to_string(Trials) +
+                                        " random points: expected (d prediction_i/d x_j as [N, D, D], d prediction_i/d logSnr as [N, D])");
+    }
+
+protected:
+    Predictions predict(const Inputs& inputs, bool derivatives) const override {
+        if (derivatives && jacobian.is_none())
+            return differences(inputs, valueError());
+        nb::gil_scoped_acquire gil;
+        const size_t n = inputs.x.cols(), D = numCoordinates();
+        Predictions out;
+        out.values = MatrixXd::Map(numbers(call(function, inputs), {n, D}, "the function's prediction").data(), D, n);
+        if (!derivatives)
+            return out;
+        nb::object result = jacobian(inputsAsArray(inputs.x), VectorXd(inputs.level));
+        if (!nb::isinstance<nb::tuple>(result) || nb::len(result) != 2)
+            throw std::invalid_argument("CallableModel: expected the jacobian as a tuple (dx [N, D, D], dlogSnr [N, D])");
+        const auto byX = numbers(asArray(result[0]), {n, D, D}, "the jacobian's dx"), byL = numbers(asArray(result[1]), {n, D}, "the jacobian's dlogSnr");
+        out.jacobian.assign(n, MatrixXd(D, D + 1));
+        for (size_t i = 0; i < n; i++) {
+            out.jacobian[i].leftCols(D) = Rows::Map(byX.data() + i * D * D, D, D);
+            out.jacobian[i].col(D) = VectorXd::Map(byL.data() + i * D, D);
+        }
+        return out;
+    }
+
+    double derivativeError() const override { return jacobian.is_none() ? std::pow(valueError(), 2.0 / 3) : valueError(); }
+
+private:
+    using Array = nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu>;
+    static constexpr int Trials = 24;
+    static constexpr double JacobianTolerance = 0.02;
+
+    double valueError() const { return single ? 1e-7 : 1e-15; }
+
+    static nb::object inputsAsArray(const MatrixXd& x) { return nb::cast(rowsOf(x)); }
+
+    /// numpy's array of whatever holds numbers: lists, arrays, tensors on any device.
+    static nb::object asArray(nb::object x) {
+        if (nb::hasattr(x, "detach"))
+            x = x.attr("detach")().attr("cpu")().attr("numpy")();
+        try {
+            return nb::module_::import_("numpy").attr("asarray")(x);
+        }
+        catch (nb::python_error& e) {
+            throw std::invalid_argument(std::string("CallableModel: expected an array of numbers: ") + nb::str(e.value()).c_str());
+        }
+    }
+
+    static nb::object call(const nb::object& f, const Inputs& inputs) { return asArray(f(inputsAsArray(inputs.x), VectorXd(inputs.level))); }
+
+    static Array numbers(const nb::object& array, const std::vector<size_t>& shape, const char* what) {
+        nb::object floats64;
+        try {
+            floats64 = nb::module_::import_("numpy").attr("ascontiguousarray")(array, "dtype"_a = "float64");
+        }
+        catch (nb::python_error& e) {
+            throw std::invalid_argument(std::string("CallableModel: ") + what + ": expected numbers: " + nb::str(e.value()).c_str());
+        }
+        std::string expected;
+        for (size_t s : shape)
+            expected += (expected.empty() ? "(" : ", ") + std::to_string(s);
+        const Array result = nb::cast<Array>(floats64);
+        bool fits = result.ndim() == shape.size();
+        for (size_t i = 0; fits && i < shape.size(); i++)
+            fits = result.shape(i) == shape[i];
+        if (!fits)
+            throw std::invalid_argument(std::string("CallableModel: ") + what + ": expected the shape " + expected + "), got " +
+                                        nb::str(nb::object(array.attr("shape"))).c_str());
+        return result;
+    }
+
+    nb::object function, jacobian;
+    bool single = false;
+};
+
+DenoiserParameters parametersOf(const Variables& variables, const std::string& schedule, const std::string& prediction, std::pair<double, double> logSnrRange, double sigmaData,
+                                double temperature, nb::handle dataMean, double dataVariance) {
+    DenoiserParameters p;
+    p.variables = variables;
+    p.schedule = schedule;
+    p.prediction = prediction;
+    std::tie(p.minLogSnr, p.maxLogSnr) = logSnrRange;
+    p.sigmaData = sigmaData;
+    p.temperature = temperature;
+    if (!dataMean.is_none())
+        p.dataMean = vectorOf(dataMean, "dataMean");
+    p.dataVariance = dataVariance;
+    return p;
+}
+
+}  // namespace
+
+void bindModels(nb::module_& m) {
+    nb::class_<DenoiserModel, PosteriorModel>(m, "DenoiserModel", "A posterior made of a denoiser's predictions (docs/models.md).")
+        .def_prop_ro("schedule", [](const DenoiserModel& d) { return d.parameters().schedule; })
+        .def_prop_ro("prediction", [](const DenoiserModel& d) { return d.parameters().prediction; })
+        .def_prop_ro("logSnrRange", [](const DenoiserModel& d) { return std::make_pair(d.parameters().minLogSnr, d.parameters().maxLogSnr); })
+        .def_prop_ro("metadata", [](const DenoiserModel& d) { return d.parameters().toJson().dump(); }, "What the model knows of its denoiser, as a JSON string.");
+
+    nb::class_<TorchScriptModel, DenoiserModel>(m, "TorchScriptModel", "A denoiser in a TorchScript file, as saveTorchScript writes it.")
+        .def_static("load", [](const std::string& path, const std::string& device, const std::string& derivatives) {
+            nb::gil_scoped_release release;
+            return TorchScriptModel::load(path, device, derivatives); },
+            "path"_a, "device"_a = "cpu", "derivatives"_a = "",
+            "Open a file with LibTorch. It can hold code that runs when it is opened: open files of people you trust.\n\nParameters\n----------\npath : str\ndevice : str\n"
+            "    'cpu' or 'cuda'.\nderivatives : str\n    'forward' or 'reverse' mode of automatic differentiation; by default the first that agrees with finite differences.\n\n"
+            "Raises\n------\nValueError\n    For files that are no TorchScript, lack spacetime.json, or whose module does not do what that promises.\nRuntimeError\n"
+            "    Where LibTorch cannot be opened.")
+        .def_prop_ro("derivatives", &TorchScriptModel::derivatives, "'forward' or 'reverse'.")
+        .def_prop_ro("precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; });
+
+    nb::class_<CallableModel, DenoiserModel>(m, "CallableModel",
+        "A denoiser given as a Python function.\n\nParameters\n----------\nfunction : callable(x, logSnr)\n"
+        "    Gets x [N, D] and logSnr [N] (float64 arrays; with prediction 'edm' c_in x/alpha and c_noise) and returns the prediction [N, D], an array or a tensor.\n"
+        "    Rows must not depend on each other. D counts one for an unlifted variable and two (cos, sin) for a lifted one.\n"
+        "variables : Variables\nschedule : str\n    'vp', 'cosine', 've' (or 'edm') or 'flow'.\nprediction : str\n    'x0', 'eps', 'score', 'v', 'flow' or 'edm'.\n"
+        "logSnrRange : (float, float)\n    Where the function is to be trusted.\n"
+        "jacobian : callable(x, logSnr), optional\n    Returns (d prediction/dx [N, D, D], d prediction/dlogSnr [N, D]); by default central differences.\n"
+        "sigmaData : float\n    Of EDM's preconditioning.\ntemperature : float\n    K; 0 when unknown.\n"
+        "dataMean : array [unlifted], optional\ndataVariance : float, optional\n    Of the scaled unlifted variables: the scale of the solver's chart.\n\n"
+        "Raises\n------\nValueError\n    For unknown schedules and predictions, and for predictions of the wrong shape or that are not finite. What the function raises is raised.")
+        .def("__init__", [](CallableModel* self, nb::callable function, const Variables& variables, const std::string& schedule, const std::string& prediction,
+                            std::pair<double, double> logSnrRange, nb::object jacobian, double sigmaData, double temperature, nb::handle dataMean, double dataVariance) {
+            new (self) CallableModel(std::move(function), std::move(jacobian),
+                                     parametersOf(variables, schedule, prediction, logSnrRange, sigmaData, temperature, dataMean, dataVariance)); },
+            "function"_a, "variables"_a, "schedule"_a = "vp", "prediction"_a = "x0", nb::kw_only(), "logSnrRange"_a, "jacobian"_a.none() = nb::none(), "sigmaData"_a = 0.5,
+            "temperature"_a = 0.0, "dataMean"_a.none() = nb::none(), "dataVariance"_a = 0.0);
+}
