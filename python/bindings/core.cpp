@@ -24,6 +24,7 @@ using Eigen::VectorXd;
 
 void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
+void bindFlow(nb::module_& m);       // flow.cpp
 
 namespace {
 
@@ -129,6 +130,7 @@ NB_MODULE(_core, m) {
         .def_prop_ro("variables", &PosteriorModel::variables)
         .def_prop_ro("isExact", &PosteriorModel::isExact)
         .def_prop_ro("evaluations", &PosteriorModel::evaluations)
+        .def_prop_ro("dataLogSnr", &PosteriorModel::dataLogSnr, "log-SNR at which a noisy point on the data is as good as a clean one.")
         .def("moments", [](const PosteriorModel& model, nb::handle eta) {
             const MatrixXd points = columnsOf(eta, "eta");
             const Moments r = [&] {
@@ -281,4 +283,5 @@ NB_MODULE(_core, m) {
           "progress"_a.none());
 
     bindGeometry(m);
+    bindFlow(m);
 }

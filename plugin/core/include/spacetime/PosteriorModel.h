@@ -4,6 +4,7 @@
 #include "spacetime/Variables.h"
 #include <Eigen/Core>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -55,6 +56,11 @@ public:
     /// Mean of the unlifted scaled variables [numUnlifted].
     virtual Eigen::VectorXd dataMean() const { return Eigen::VectorXd::Zero(vars.numUnlifted()); }
 
+    /// log-SNR at which a noisy point on the data is as good as a clean one, where the probability-flow ODE starts and ends.
+    virtual double dataLogSnr() const { return CleanLogSnr - std::log(dataVariance()); }
+    /// Least log-SNR that moments can be asked for where there are unlifted variables.
+    virtual double minLogSnr() const { return -std::numeric_limits<double>::infinity(); }
+
     /// Throws std::invalid_argument when the point `eta` [m], called `what` in the message, lies outside the model's range.
     virtual void checkRange(const Eigen::VectorXd& eta, const std::string& what) const = 0;
 
@@ -64,6 +70,9 @@ public:
     static long evaluationsOfThread();
 
 protected:
+    /// log-SNR, for data of unit variance, of noise a thousandth of their standard deviation.
+    static constexpr double CleanLogSnr = 13.815510557964274;
+
     virtual Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const = 0;
     void addEvaluations(long n) const;
 

@@ -55,6 +55,9 @@ public:
     bool hasPsi() const override { return true; }
     double dataVariance() const override { return p.variance; }
     Eigen::VectorXd dataMean() const override { return p.mean; }
+    /// The trained range.
+    double dataLogSnr() const override { return p.maxLogSnr; }
+    double minLogSnr() const override { return vars.hasQuadratic() ? p.minLogSnr : PosteriorModel::minLogSnr(); }
     /// Log-SNR within the trained range (kappa of lifted variables from 0 up), centres where there are data.
     void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
 
