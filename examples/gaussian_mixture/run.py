@@ -197,7 +197,7 @@ def animate(model: Any, geodesic: Any, frames: int, path: Path) -> None:
     l, x = drawn(geodesic.eta)
     # There and back again, so that the loop has no jump.
     s = 0.5 - 0.5 * np.cos(np.linspace(0, 2 * np.pi, frames, endpoint=False))
-    with rc_context({**STYLE, "figure.dpi": 80}):
+    with rc_context({**STYLE, "figure.dpi": 80, "savefig.dpi": 80}):
         figure = Figure(figsize=(9.0, 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)

@@ -266,7 +266,9 @@ def testExample(tmp_path):
         assert (out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and (out / name).stat().st_size > 20000
     assert (out / "geodesic.gif").read_bytes()[:6] == b"GIF89a"
     results = json.loads((out / "results.json").read_text())
-    assert all(row["geodesic"] < 0.999 * row["trajectory"] for row in results["probability_flow"]) and len(results["probability_flow"]) == 7
+    # The discretisation changes lengths by less than 1e-4.
+    extra = [row["trajectory"] - row["geodesic"] for row in results["probability_flow"]]
+    assert len(extra) == 7 and min(extra) > 5e-4 and max(extra) > 0.02
     assert results["round_trip_error"] < 1e-4 and results["log_likelihood_error"] < 1e-5
     pullback = results["pullback"]
     for way in ("by encoding the segment", "by minimising the energy"):
