@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | demo [QUICK=1] | bench | clean.   OFFLINE=1 uses what is installed already.
+# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | bench | clean.   OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
@@ -11,7 +11,7 @@ APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-d
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: build test test-cpp test-python demo bench install-system clean
+.PHONY: build test test-cpp test-python demo demo-mixture bench install-system clean
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
@@ -56,6 +56,9 @@ test: test-cpp test-python
 
 demo: build
 	@$(PY) examples/alanine_dipeptide/run.py --out examples/alanine_dipeptide/output --overwrite $(if $(QUICK),--quick)
+
+demo-mixture: build
+	@$(PY) examples/gaussian_mixture/run.py --out examples/gaussian_mixture/output --overwrite $(if $(QUICK),--quick)
 
 bench: build
 	@$(PY) tests/benchmarks/bench.py $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)

@@ -11,6 +11,8 @@ int runTrain(const std::vector<std::string>& words);
 int runGeodesic(const std::vector<std::string>& words);
 int runDistance(const std::vector<std::string>& words);
 int runMeasure(const std::vector<std::string>& words);
+int runEncode(const std::vector<std::string>& words);
+int runDecode(const std::vector<std::string>& words);
 int runInfo(const std::vector<std::string>& words);
 
 }  // namespace Spacetime

@@ -16,6 +16,8 @@ const Command commands[] = {{"train", Spacetime::runTrain, "train a denoising ne
                             {"geodesic", Spacetime::runGeodesic, "shortest curve between two states in a model's spacetime"},
                             {"distance", Spacetime::runDistance, "Fisher-Rao distances between pairs of states"},
                             {"measure", Spacetime::runMeasure, "length, energy and consistency of a curve under a model"},
+                            {"encode", Spacetime::runEncode, "clean data to latent points, by the probability-flow ODE"},
+                            {"decode", Spacetime::runDecode, "latent points back to data"},
                             {"info", Spacetime::runInfo, "what a model, curve or samples file holds"}};
 
 void printUsage(std::ostream& out) {
@@ -46,7 +48,7 @@ int main(int argc, char** argv) {
         for (const Command& c : commands)
             if (words[0] == c.name)
                 return c.run({words.begin() + 1, words.end()});
-        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, distance, measure or info\n";
+        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, distance, measure, encode, decode or info\n";
         return 2;
     }
     catch (const std::exception& e) {

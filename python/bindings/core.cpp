@@ -25,6 +25,7 @@ using Eigen::VectorXd;
 void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
 void bindModels(nb::module_& m);     // models.cpp
+void bindFlow(nb::module_& m);       // flow.cpp
 
 namespace {
 
@@ -130,6 +131,7 @@ NB_MODULE(_core, m) {
         .def_prop_ro("variables", &PosteriorModel::variables)
         .def_prop_ro("isExact", &PosteriorModel::isExact)
         .def_prop_ro("evaluations", &PosteriorModel::evaluations)
+        .def_prop_ro("dataLogSnr", &PosteriorModel::dataLogSnr, "log-SNR at which a noisy point on the data is as good as a clean one.")
         .def("moments", [](const PosteriorModel& model, nb::handle eta) {
             const MatrixXd points = columnsOf(eta, "eta");
             const Moments r = [&] {
@@ -275,4 +277,5 @@ NB_MODULE(_core, m) {
 
     bindGeometry(m);
     bindModels(m);
+    bindFlow(m);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "arrays.h"
+#include "interruptible.h"
 #include "spacetime/Solver.h"
 #include <nanobind/eigen/dense.h>
 #include <nanobind/nanobind.h>
@@ -19,38 +20,6 @@ GeodesicOptions::Route routeFromName(const std::string& name) {
     if (name == "lowest")
         return GeodesicOptions::Route::Lowest;
     throw std::invalid_argument("geodesic: expected route 'shortest', 'lowest' or 'all', got '" + name + "'");
-}
-
-/// Runs `solve` without the GIL; Ctrl-C stops it and is raised here, and so is an exception of the caller's progress function.
-template <class Solve>
-auto interruptible(GeodesicOptions& options, const nb::object& progress, Solve solve) {
-    bool failed = false;
-    options.progress = [&failed, &progress](double fraction) {
-        nb::gil_scoped_acquire gil;
-        if (failed || PyErr_CheckSignals() != 0) {
-            failed = true;
-            return false;
-        }
-        if (fraction < 0 || progress.is_none())
-            return true;
-        try {
-            nb::object answer = progress(fraction);
-            return !answer.is(nb::handle(Py_False));
-        }
-        catch (nb::python_error& e) {
-            e.restore();
-            failed = true;
-            return false;
-        }
-    };
-    auto results = [&] {
-        nb::gil_scoped_release release;
-        return solve();
-    }();
-    options.progress = nullptr;
-    if (failed)
-        throw nb::python_error();
-    return results;
 }
 
 }  // namespace
@@ -104,7 +73,7 @@ void bindGeodesics(nb::module_& m) {
 
     m.def("geodesicResults",
           [](const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, GeodesicOptions options, nb::object progress) {
-              return interruptible(options, progress, [&] { return geodesic(model, etaA, etaB, options); });
+              return interruptible(options.progress, progress, [&] { return geodesic(model, etaA, etaB, options); });
           },
           "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
 
@@ -114,7 +83,7 @@ void bindGeodesics(nb::module_& m) {
     m.def("geodesicBatch",
           [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, GeodesicOptions options, nb::object progress) {
               const MatrixXd a = columnsOf(etaA, "etaA"), b = columnsOf(etaB, "etaB");
-              return interruptible(options, progress, [&] { return geodesicBatch(model, a, b, options); });
+              return interruptible(options.progress, progress, [&] { return geodesicBatch(model, a, b, options); });
           },
           "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
     m.def("constraintValues", &constraintValues, "model"_a, "curve"_a, "options"_a, nb::call_guard<nb::gil_scoped_release>());

@@ -24,6 +24,7 @@ from ._core import (  # noqa: E402
     Moments,
     NetworkModel,
     PosteriorModel,
+    PullbackCurve,
     Samples,
     TorchScriptModel,
     Variable,
@@ -32,6 +33,18 @@ from ._core import (  # noqa: E402
     readSamples,
 )
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
+from .flow import (  # noqa: E402
+    decode,
+    decodeCurve,
+    decoderJacobian,
+    encode,
+    latentParameter,
+    logLikelihood,
+    probabilityFlow,
+    pullbackGeodesic,
+    pullbackMetric,
+    sampleReverseSde,
+)
 from .force import SpacetimeForce  # noqa: E402
 from .freeenergy import FreeEnergyPath, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402

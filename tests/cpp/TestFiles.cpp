@@ -79,6 +79,17 @@ TEST(Files, EveryTruncationAndEveryFlippedByteIsRefusedOrHarmless) {
     EXPECT_NE(complaint("/no/such.npz").find("no such file"), std::string::npos);
 }
 
+TEST(Files, NpyRoundTrip) {
+    const std::string path = temporary("array.npy", "old");
+    for (const auto& [n, K] : {std::pair(1, 1), std::pair(4, 3), std::pair(2, 100000)}) {
+        const Eigen::MatrixXd m = Eigen::MatrixXd::Random(n, K);
+        EXPECT_THROW(writeNpy(path, m, false), std::invalid_argument);
+        writeNpy(path, m, true);
+        EXPECT_EQ(readSamples(path).raw, m);
+        EXPECT_EQ((readFile(path).size() - 8 * m.size()) % 64, 0);
+    }
+}
+
 TEST(Files, Mixture) {
     const auto m = readMixture(temporary("m.json", R"({"means":[[0,1],[2,3]],"variances":[1,2],"weights":[1,3]})"));
     EXPECT_EQ(m->components().mean(0, 1), 2);

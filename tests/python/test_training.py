@@ -210,3 +210,16 @@ def testBadTrainingInput(tmp_path, exact):
     with pytest.raises(ValueError, match="resume goes with"):
         st.train(x, exact.variables, resume=True)
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def testFlowsOfANetwork(network, alanineSamples):
+    """Encoded and decoded again; its samples lie where the data are."""
+    x, w = alanineSamples
+    rng = np.random.default_rng(5)
+    points = x[rng.choice(len(x), 50, p=np.exp(w - w.max()) / np.exp(w - w.max()).sum())]
+    for logSnr in (1.0, -4.0):
+        back = st.decode(network, st.encode(network, points, logSnr), logSnr)
+        assert np.abs(np.angle(np.exp(1j * (back - points)))).max() < 1e-4
+    samples = st.sampleReverseSde(network, 1000, steps=64)
+    exact = np.exp(w - w.max()) @ np.cos(x - (-1.4, 1.2)) / np.exp(w - w.max()).sum()
+    np.testing.assert_allclose(np.cos(samples - (-1.4, 1.2)).mean(axis=0), exact, atol=0.1)

@@ -15,7 +15,7 @@ Chart::Chart(const PosteriorModel& model, double minLogSnr, double minLogKappa, 
     isPrecision = Eigen::Array<bool, Eigen::Dynamic, 1>::Constant(m, false);
     if (vars.hasQuadratic()) {
         isPrecision[0] = true;
-        low[0] = std::log(std::exp(std::max(minLogSnr, model.lowestLogSnr())) + 1 / s2);
+        low[0] = std::log(std::exp(std::max(minLogSnr, model.minLogSnr())) + 1 / s2);
         limit[0] = 1.0;
     }
     for (int i = 0; i < vars.size(); i++) {

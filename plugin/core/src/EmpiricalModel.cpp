@@ -190,6 +190,31 @@ std::unique_ptr<EmpiricalModel> EmpiricalModel::onGrid(const Variables& vars, co
     return std::make_unique<EmpiricalModel>(vars, grid, shared.array().log().matrix(), options);
 }
 
+double EmpiricalModel::dataLogSnr() const {
+    // Support points at equal steps of cumulative weight stand for the samples.
+    const int count = 100;
+    MatrixXd c(T.rows(), count);
+    double cumulative = 0;
+    int k = 0;
+    for (Eigen::Index j = 0; j < logW.size() && k < count; j++)
+        for (cumulative += std::exp(logW[j]); k < count && cumulative >= (k + 0.5) / count; k++)
+            c.col(k) = T.col(j);
+    for (; k < count; k++)
+        c.col(k) = T.col(logW.size() - 1);
+    auto enough = [&](double l) {
+        MatrixXd eta = std::exp(l) * c;
+        if (vars.hasQuadratic())
+            eta.row(0).setConstant(-0.5 * std::exp(l));
+        const VectorXd nEff = moments(eta, Order::Mean).nEff;
+        return 2 * (nEff.array() >= MinNEff).count() >= count;
+    };
+    // Never below a noise of the data's own standard deviation, however few samples there are.
+    double low = -std::log(variance), high = low + CleanLogSnr;
+    while (high - low > 0.01)
+        (enough(0.5 * (low + high)) ? low : high) = 0.5 * (low + high);
+    return low;
+}
+
 void EmpiricalModel::checkRange(const VectorXd& eta, const std::string& what) const {
     if (grid)
         return;

@@ -37,6 +37,16 @@ void writeFile(const std::string& path, const std::string& bytes, bool overwrite
     }
 }
 
+void writeNpy(const std::string& path, const Eigen::MatrixXd& columns, bool overwrite) {
+    std::string header = "{'descr': '<f8', 'fortran_order': False, 'shape': (" + std::to_string(columns.cols()) + ", " + std::to_string(columns.rows()) + "), }";
+    // Version 1.0 of the format: the data begin at a multiple of 64 bytes, after a newline.
+    header.append(63 - (10 + header.size()) % 64, ' ');
+    header += '\n';
+    std::string bytes = std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(header.size() & 0xff) + static_cast<char>(header.size() >> 8) + header;
+    bytes.append(reinterpret_cast<const char*>(columns.data()), columns.size() * sizeof(double));
+    writeFile(path, bytes, overwrite);
+}
+
 std::unique_ptr<GaussianMixtureModel> readMixture(const std::string& path) {
     try {
         const json j = json::parse(readFile(path));

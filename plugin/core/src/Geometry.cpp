@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Geometry.h"
+#include "Dop853.h"
 #include "spacetime/Solver.h"
 #include "spacetime/Text.h"
 #include <Eigen/Cholesky>
@@ -104,34 +105,6 @@ struct Force {
     }
 };
 
-/// DOP853 of Hairer, Norsett and Wanner (Solving Ordinary Differential Equations I, 1993): order 8, with errors of order 3 and 5 beside
-/// it. The last row makes the step itself; the derivative at its end is the next step's first stage.
-const int Stages = 13;
-const double stageWeights[Stages][Stages - 1] = {
-    {},
-    {0.05260015195876773},
-    {0.0197250569845379, 0.0591751709536137},
-    {0.02958758547680685, 0, 0.08876275643042054},
-    {0.2413651341592667, 0, -0.8845494793282861, 0.924834003261792},
-    {0.037037037037037035, 0, 0, 0.17082860872947386, 0.12546768756682242},
-    {0.037109375, 0, 0, 0.17025221101954405, 0.06021653898045596, -0.017578125},
-    {0.03709200011850479, 0, 0, 0.17038392571223998, 0.10726203044637328, -0.015319437748624402, 0.008273789163814023},
-    {0.6241109587160757, 0, 0, -3.3608926294469414, -0.868219346841726, 27.59209969944671, 20.154067550477894, -43.48988418106996},
-    {0.47766253643826434, 0, 0, -2.4881146199716677, -0.590290826836843, 21.230051448181193, 15.279233632882423, -33.28821096898486, -0.020331201708508627},
-    {-0.9371424300859873, 0, 0, 5.186372428844064, 1.0914373489967295, -8.149787010746927, -18.52006565999696, 22.739487099350505, 2.4936055526796523,
-     -3.0467644718982196},
-    {2.273310147516538, 0, 0, -10.53449546673725, -2.0008720582248625, -17.9589318631188, 27.94888452941996, -2.8589982771350235, -8.87285693353063,
-     12.360567175794303, 0.6433927460157636},
-    {0.054293734116568765, 0, 0, 0, 0, 4.450312892752409, 1.8915178993145003, -5.801203960010585, 0.3111643669578199, -0.1521609496625161,
-     0.20136540080403034, 0.04471061572777259},
-};
-const double errorWeights3[Stages] = {
-    -0.18980075407240762, 0, 0, 0, 0, 4.450312892752409, 1.8915178993145003, -5.801203960010585, -0.4226823213237919, -0.1521609496625161,
-     0.20136540080403034, 0.02265179219836082};
-const double errorWeights5[Stages] = {
-    0.01312004499419488, 0, 0, 0, 0, -1.2251564463762044, -0.4957589496572502, 1.6643771824549864, -0.35032884874997366, 0.3341791187130175,
-     0.08192320648511571, -0.022355307863886294};
-
 /// Nodes and weights of Gauss and Legendre on [0, 1], by Newton's method on the polynomial.
 struct GaussLegendre {
     VectorXd nodes, weights;
@@ -212,85 +185,75 @@ GeodesicShot exponentialMap(const PosteriorModel& model, const VectorXd& eta, co
         throw std::invalid_argument("exponentialMap: the geodesic ends at t = " + text(t) + " of 1, length " + text(t * shot.length) + " of " + text(shot.length) +
                                     ", eta = " + textList(reached) + ": " + problem);
     };
-    Force force[Stages];
+    Force here, latest;  // at the point reached, and at the stage evaluated last
     // Towards points where a network's metric turns singular the acceleration grows without bound.
     auto rough = [&] {
-        return ": the metric is too rough to integrate or close to singular (a statistic has " + text(force[0].metric->left) +
+        return ": the metric is too rough to integrate or close to singular (a statistic has " + text(here.metric->left) +
                " of its variance left once the others are known). Give samples a bandwidth, train a network longer, or raise the tolerance";
     };
-    force[0] = Force(model, eta, velocity, options.minMetric);
-    if (!force[0].problem.empty())
-        refuse(0, eta, force[0].problem);
-    shot.length = force[0].metric->norm(velocity);
+    here = Force(model, eta, velocity, options.minMetric);
+    if (!here.problem.empty())
+        refuse(0, eta, here.problem);
+    shot.length = here.metric->norm(velocity);
 
-    VectorXd y = eta, v = velocity;
+    // The state is (eta, eta').
+    const Eigen::Index m = eta.size();
+    auto slopeOf = [&](const VectorXd&, const MatrixXd& state, MatrixXd& slope) {
+        const VectorXd v = state.col(0).tail(m);
+        latest = Force(model, state.col(0).head(m), v, options.minMetric);
+        if (!latest.problem.empty())
+            return false;
+        slope.resize(2 * m, 1);
+        slope << v, latest.acceleration;
+        return true;
+    };
+    MatrixXd state(2 * m, 1), slope(2 * m, 1);
+    state << eta, velocity;
+    slope << velocity, here.acceleration;
+    Dop853::Step step;
     double t = 0, planned = 0.1;
     bool refused = false;
     for (int node = 1; node <= last && shot.length > 0;) {
         if (++shot.steps > MaxSteps)
-            refuse(t, y, "no end after " + std::to_string(MaxSteps) + " steps" + rough());
+            refuse(t, state.col(0).head(m), "no end after " + std::to_string(MaxSteps) + " steps" + rough());
         // Steps end at the nodes, which are so as exact as the integration.
         const double nodeTime = static_cast<double>(node) / last;
         const bool toNode = t + 1.01 * planned >= nodeTime;
         const double h = toNode ? nodeTime - t : planned;
-        VectorXd yNew, vNew, stageV[Stages];
-        stageV[0] = v;
-        std::string problem;
-        for (int s = 1; s < Stages && problem.empty(); s++) {
-            yNew = y;
-            vNew = v;
-            for (int k = 0; k < s; k++) {
-                yNew += h * stageWeights[s][k] * stageV[k];
-                vNew += h * stageWeights[s][k] * force[k].acceleration;
-            }
-            stageV[s] = vNew;
-            force[s] = Force(model, yNew, vNew, options.minMetric);
-            problem = force[s].problem;
-        }
         // A stage beyond the end of spacetime or of the metric: half the step, until no more than MinStep separates the curve from that end.
-        double error = std::numeric_limits<double>::infinity(), shrink = 0.5;
-        if (problem.empty()) {
-            auto size = [&](const double* weights) {
-                VectorXd dy = VectorXd::Zero(y.size()), dv = dy;
-                for (int s = 0; s < Stages; s++) {
-                    dy += h * weights[s] * stageV[s];
-                    dv += h * weights[s] * force[s].acceleration;
-                }
-                return std::max(force[0].metric->norm(dy), force[0].metric->norm(dv)) / (options.tolerance * shot.length);
-            };
-            const double e3 = size(errorWeights3), e5 = size(errorWeights5);
-            error = e5 > 0 ? e5 * e5 / std::hypot(e5, 0.1 * e3) : 0;
-            if (std::isfinite(error))
-                shrink = std::max(0.2, 0.9 * std::pow(error, -0.125));
+        double error = std::numeric_limits<double>::infinity();
+        const bool whole = Dop853::step(slopeOf, VectorXd::Constant(1, t), state, slope, VectorXd::Constant(1, h), step);
+        if (whole) {
+            auto size = [&](const MatrixXd& e) { return std::max(here.metric->norm(e.col(0).head(m)), here.metric->norm(e.col(0).tail(m))) / (options.tolerance * shot.length); };
+            error = Dop853::error(size(step.error3), size(step.error5));
         }
         if (!(error <= 1)) {
-            planned = h * shrink;
+            planned = h * Dop853::shrink(error);
             if (planned < MinStep)
-                refuse(t, y, problem.empty() ? "the step size fell below " + text(MinStep) + rough() : problem);
+                refuse(t, state.col(0).head(m), whole ? "the step size fell below " + text(MinStep) + rough() : latest.problem);
             refused = true;
             continue;
         }
-        y = yNew;
-        v = vNew;
-        force[0] = force[Stages - 1];
-        // After a refused step the next may not grow: at a boundary it would only be refused again.
-        const double next = h * std::min(refused ? 1.0 : 5.0, 0.9 * std::pow(std::max(error, 1e-10), -0.125));
+        state = step.end;
+        slope = step.slope;
+        here = latest;
+        const double next = h * Dop853::grow(error, refused);
         planned = toNode ? std::max(planned, next) : next;
         refused = false;
         t = toNode ? nodeTime : t + h;
         if (toNode) {
-            points.col(node) = y;
-            shot.velocity.col(node) = v;
+            points.col(node) = state.col(0).head(m);
+            shot.velocity.col(node) = state.col(0).tail(m);
             node++;
         }
     }
 
-    const Moments m = model.moments(points);
-    if (m.nEff.size())
-        shot.minNEff = m.nEff.minCoeff();
+    const Moments moments = model.moments(points);
+    if (moments.nEff.size())
+        shot.minNEff = moments.nEff.minCoeff();
     for (int i = 0; i <= last && shot.length > 0; i++) {
         const VectorXd w = shot.velocity.col(i);
-        shot.maxSpeedError = std::max(shot.maxSpeedError, std::abs(std::sqrt(std::max(0.0, w.dot(m.J[i] * w))) / shot.length - 1));
+        shot.maxSpeedError = std::max(shot.maxSpeedError, std::abs(std::sqrt(std::max(0.0, w.dot(moments.J[i] * w))) / shot.length - 1));
     }
     shot.curve = Curve(model.variables(), VectorXd::LinSpaced(last + 1, 0, 1), points);
     shot.curve.length = shot.length;

@@ -73,6 +73,13 @@ double MixtureModel::dataVariance() const {
     return (c.precision.cwiseInverse() + centered.cwiseAbs2()).colwise().mean().dot(weights.transpose());
 }
 
+double MixtureModel::dataLogSnr() const {
+    double largest = c.precision.size() > 0 ? c.precision.maxCoeff() : 1;
+    for (Eigen::Index j = 0; j < c.tilt.rows(); j += 2)
+        largest = std::max(largest, c.tilt.middleRows(j, 2).colwise().norm().maxCoeff());
+    return CleanLogSnr + std::log(largest);
+}
+
 void MixtureModel::checkRange(const VectorXd& eta, const std::string& what) const {
     if (eta.size() != numStatistics() || !eta.allFinite())
         throw std::invalid_argument("MixtureModel: expected " + what + " as " + std::to_string(numStatistics()) + " finite numbers");

@@ -32,6 +32,8 @@ public:
     const PosteriorModel* surrogate() const override { return coarse.get(); }
     double dataVariance() const override { return variance; }
     Eigen::VectorXd dataMean() const override { return mean; }
+    /// Highest log-SNR at which half of the samples (by weight) have 30 effective samples around them: beyond it one sees samples, not their density.
+    double dataLogSnr() const override;
     void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
 
     /// Support points after binning and smoothing: statistic [m x K'] and normalised log weights [K'].
@@ -78,6 +80,8 @@ public:
     bool hasPsi() const override { return true; }
     double dataVariance() const override;
     Eigen::VectorXd dataMean() const override;
+    /// Of noise a thousandth of the narrowest component's standard deviation.
+    double dataLogSnr() const override;
     void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
 
     const Components& components() const { return c; }

@@ -4,6 +4,7 @@
 #include "spacetime/Variables.h"
 #include <Eigen/Core>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -53,13 +54,15 @@ public:
     /// A model that is nearly the same and much cheaper, on which a solver finds its way first; null where there is none.
     virtual const PosteriorModel* surrogate() const { return nullptr; }
 
-    /// The lowest log-SNR of unlifted variables at which the model means anything; solvers keep their curves above it.
-    virtual double lowestLogSnr() const { return -std::numeric_limits<double>::infinity(); }
-
     /// Mean variance per unlifted scaled variable, the scale of the solver's chart (1 where there is none).
     virtual double dataVariance() const { return 1.0; }
     /// Mean of the unlifted scaled variables [numUnlifted].
     virtual Eigen::VectorXd dataMean() const { return Eigen::VectorXd::Zero(vars.numUnlifted()); }
+
+    /// log-SNR at which a noisy point on the data is as good as a clean one, where the probability-flow ODE starts and ends.
+    virtual double dataLogSnr() const { return CleanLogSnr - std::log(dataVariance()); }
+    /// The lowest log-SNR of unlifted variables at which the model means anything; solvers keep their curves above it.
+    virtual double minLogSnr() const { return -std::numeric_limits<double>::infinity(); }
 
     /// Throws std::invalid_argument when the point `eta` [m], called `what` in the message, lies outside the model's range.
     virtual void checkRange(const Eigen::VectorXd& eta, const std::string& what) const = 0;
@@ -70,6 +73,9 @@ public:
     static long evaluationsOfThread();
 
 protected:
+    /// log-SNR, for data of unit variance, of noise a thousandth of their standard deviation.
+    static constexpr double CleanLogSnr = 13.815510557964274;
+
     virtual Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const = 0;
     void addEvaluations(long n) const;
 

@@ -64,7 +64,8 @@ public:
     bool hasPsi() const override { return false; }
     double dataVariance() const override { return p.dataVariance; }
     Eigen::VectorXd dataMean() const override { return p.dataMean; }
-    double lowestLogSnr() const override { return p.minLogSnr; }
+    double minLogSnr() const override { return p.minLogSnr; }
+    double dataLogSnr() const override { return p.maxLogSnr; }
     /// Log-SNR within the trained range (kappa of lifted variables at most e^maxLogSnr), centres within the range of the data where that is known.
     void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
 
