@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Spacetime geodesics of a one-dimensional Gaussian mixture beside the probability-flow ODE and its pullback geometry.
 
-    python run.py            figures, table and animation in output/, about twenty seconds
-    python run.py --quick    the same with fewer frames, a few seconds
+    python run.py            figures, table and animation in output/, about half a minute
+    python run.py --quick    the same with fewer nodes and frames, about ten seconds
 
 The mixture is the toy of arXiv:2505.17517. All its moments are in closed form, so nothing is trained and everything shown is exact.
 """

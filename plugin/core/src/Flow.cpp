@@ -122,6 +122,11 @@ private:
                                     ": its steps became too small. Raise the tolerance, or give samples a bandwidth");
     }
 
+    [[noreturn]] void overflowed(double tau) const {
+        throw std::invalid_argument(where + ": the flow is not finite at log-SNR " + text(-2 * tau) + ": expected coordinates of the size of the data and, with Heun's method, more than " +
+                                    std::to_string(options.steps) + " steps");
+    }
+
     MatrixXd heun(MatrixXd state, double from, double to) {
         const Index n = state.cols();
         MatrixXd before, after;
@@ -129,10 +134,10 @@ private:
             const double t0 = from + (to - from) * i / options.steps, t1 = from + (to - from) * (i + 1) / options.steps;
             const double s0 = std::exp(t0), s1 = std::exp(t1), h = s1 - s0;
             if (!slopes(VectorXd::Constant(n, t0), state, before))
-                stuck(0, t0);
+                overflowed(t0);
             const MatrixXd guess = state + h / s0 * before;
             if (!slopes(VectorXd::Constant(n, t1), guess, after))
-                stuck(0, t0);
+                overflowed(t1);
             state += 0.5 * h * (before / s0 + after / s1);
             report(options.progress, (i + 1.0) / options.steps, where);
         }
@@ -163,7 +168,7 @@ private:
         auto f = [this](const VectorXd& t, const MatrixXd& y, MatrixXd& slope) { return slopes(t, y, slope); };
         MatrixXd slope;
         if (!slopes(time, state, slope))
-            stuck(0, from);
+            overflowed(from);
         Dop853::Step step;
         while (!active.empty()) {
             const Index n = active.size();
