@@ -61,16 +61,16 @@ MixtureModel::MixtureModel(Variables variables, Components components) : Posteri
         for (Eigen::Index u = 0; u < unlifted; u++)
             constant[k] += 0.5 * std::log(c.precision(u, k)) - 0.5 * c.precision(u, k) * c.mean(u, k) * c.mean(u, k);
     }
-    weights = c.logWeights.array().exp();
+    w = c.logWeights.array().exp();
 }
 
-VectorXd MixtureModel::dataMean() const { return c.mean * weights; }
+VectorXd MixtureModel::dataMean() const { return c.mean * w; }
 
 double MixtureModel::dataVariance() const {
     if (vars.numUnlifted() == 0)
         return 1;
     const MatrixXd centered = c.mean.colwise() - dataMean();
-    return (c.precision.cwiseInverse() + centered.cwiseAbs2()).colwise().mean().dot(weights.transpose());
+    return (c.precision.cwiseInverse() + centered.cwiseAbs2()).colwise().mean().dot(w.transpose());
 }
 
 double MixtureModel::dataLogSnr() const {
@@ -173,17 +173,17 @@ Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
             slope = means.leftCols(m).transpose() * v;
         for (Eigen::Index q = 0; q < m; q++) {
             const Eigen::Index k = kept[q];
-            const double w = r[q];
+            const double share = r[q];
             for (Eigen::Index j = 0; j < nLifted; j++) {
                 const Eigen::Index o = lifted[j];
                 const VonMises& f = circles[q * nLifted + j];
                 const Eigen::Vector2d t(e[o] + c.tilt(2 * j, k), e[o + 1] + c.tilt(2 * j + 1, k));
                 const Eigen::Matrix2d square = t * t.transpose(), C = f.ratioByK * Eigen::Matrix2d::Identity() + f.anisotropy * square;
-                J.block<2, 2>(o, o) += w * C;
+                J.block<2, 2>(o, o) += share * C;
                 if (order == Order::Third) {
                     const Eigen::Vector2d d = v.segment<2>(o);
                     const Eigen::Matrix2d mixed = t * d.transpose();
-                    third.block<2, 2>(o, o) += w * (slope[q] * C + t.dot(d) * (f.anisotropy * Eigen::Matrix2d::Identity() + f.anisotropySlope * square) +
+                    third.block<2, 2>(o, o) += share * (slope[q] * C + t.dot(d) * (f.anisotropy * Eigen::Matrix2d::Identity() + f.anisotropySlope * square) +
                                                     f.anisotropy * (mixed + mixed.transpose()));
                     along.block<2, 1>(o, q) = C * d;
                 }
@@ -192,17 +192,17 @@ Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
                 const Eigen::Index o = unlifted[u];
                 const double p = c.precision(u, k) - twist, s = 1 / p, mean = s * (c.precision(u, k) * c.mean(u, k) + e[o]);
                 const double cross = 2 * mean * s, square = 2 * s * s + 4 * mean * mean * s;
-                J(o, o) += w * s;
-                J(o, 0) += w * cross;
-                J(0, o) += w * cross;
-                J(0, 0) += w * square;
+                J(o, o) += share * s;
+                J(o, 0) += share * cross;
+                J(0, o) += share * cross;
+                J(0, 0) += share * square;
                 if (order == Order::Third) {
                     const double sAlong = 2 * s * s * v[0], meanAlong = s * v[o] + cross * v[0];
                     const double crossAlong = 2 * (meanAlong * s + mean * sAlong), squareAlong = 4 * s * sAlong + 8 * mean * meanAlong * s + 4 * mean * mean * sAlong;
-                    third(o, o) += w * (slope[q] * s + sAlong);
-                    third(o, 0) += w * (slope[q] * cross + crossAlong);
-                    third(0, o) += w * (slope[q] * cross + crossAlong);
-                    third(0, 0) += w * (slope[q] * square + squareAlong);
+                    third(o, o) += share * (slope[q] * s + sAlong);
+                    third(o, 0) += share * (slope[q] * cross + crossAlong);
+                    third(0, o) += share * (slope[q] * cross + crossAlong);
+                    third(0, 0) += share * (slope[q] * square + squareAlong);
                     along(o, q) += s * v[o] + cross * v[0];
                     along(0, q) += cross * v[o] + square * v[0];
                 }
@@ -225,6 +225,6 @@ Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
 }
 
 GaussianMixtureModel::GaussianMixtureModel(const MatrixXd& means, const VectorXd& variances, const VectorXd& weights)
-    : MixtureModel(numbered(means.rows()), gaussians(means, variances, weights)) {}
+    : MixtureModel(numbered(means.rows()), gaussians(means, variances, weights)), v(variances) {}
 
 }  // namespace Spacetime

@@ -85,13 +85,14 @@ public:
     void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
 
     const Components& components() const { return c; }
+    const Eigen::VectorXd& weights() const { return w; }  ///< [K], their sum is 1
 
 protected:
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
 
 private:
     Components c;
-    Eigen::VectorXd constant, weights;  // [K] logarithm of weight over normalisation; weight
+    Eigen::VectorXd constant, w;  // [K] logarithm of weight over normalisation; weight
 };
 
 /// Mixture of isotropic Gaussians over unlifted variables.
@@ -99,6 +100,12 @@ class GaussianMixtureModel : public MixtureModel {
 public:
     /// means [D x K], variances [K], weights [K] (normalised here).
     GaussianMixtureModel(const Eigen::MatrixXd& means, const Eigen::VectorXd& variances, const Eigen::VectorXd& weights);
+
+    const Eigen::MatrixXd& means() const { return components().mean; }  ///< [D x K]
+    const Eigen::VectorXd& variances() const { return v; }              ///< [K]
+
+private:
+    Eigen::VectorXd v;
 };
 
 }  // namespace Spacetime
