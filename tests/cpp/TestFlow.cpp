@@ -388,7 +388,7 @@ TEST(Flow, BadInput) {
     expectError([&] { encode(g, x, NaN); }, {"encode", "finite log-SNR"});
     expectError([&] { encode(g, x, 20); }, {"below that of clean data", "14.39", "got 20"});
     expectError([&] { decode(g, x, 20); }, {"decode", "below that of clean data"});
-    expectError([&] { decode(g, MatrixXd::Constant(1, 1, 1e308), -3); }, {"decode", "not finite at log-SNR"});
+    expectError([&] { decode(g, MatrixXd::Constant(1, 1, 1e308), -3); }, {"decode: point 0"});
     expectError([&] { decode(g, MatrixXd::Zero(3, 2), -3); }, {"points of 1 coordinates", "got 3"});
     FlowOptions o;
     o.tolerance = 0;

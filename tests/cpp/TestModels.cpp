@@ -260,7 +260,9 @@ TEST(VonMises, AgreesWithTheStandardLibraryAndAcrossItsSeams) {
         const VonMises f(k);
         const double i0 = std::cyl_bessel_i(0, k), i1 = std::cyl_bessel_i(1, k);
         EXPECT_NEAR(f.logI0, std::log(i0), 1e-14 * (1 + k));
-        EXPECT_EQ(logBesselI0(k), f.logI0);
+        double logI0;
+        logBesselI0(&k, &logI0, 1);
+        EXPECT_NEAR(logI0, f.logI0, 1e-15 * (1 + k));
         EXPECT_NEAR(f.ratio, i1 / i0, 1e-13);
         EXPECT_NEAR(f.ratioByK * k, f.ratio, 1e-14);
     }

@@ -161,7 +161,7 @@ def testProgressInterruptsAndErrors(wells):
         (lambda g: st.encode(g, [[1.0]], -3, dataLogSnr=-4), "below that of clean data, -4"),
         (lambda g: st.encode(g, [[1.0]], math.inf), "finite log-SNR"),
         (lambda g: st.encode(g, [[1.0]], -3, solver="euler"), "expected solver 'adaptive' or 'heun', got 'euler'"),
-        (lambda g: st.encode(g, [[1.0]], -3, schedule="cubic"), "expected vp, ve, cosine or flow"),
+        (lambda g: st.encode(g, [[1.0]], -3, schedule="cubic"), "expected vp, cosine, ve .or edm. or flow"),
         (lambda g: st.encode(g, [[1.0]], -3, tolerance=-1), "positive tolerance"),
         (lambda g: st.encode(g, [[1.0]], -3, solver="heun", steps=0), "at least 1 step"),
         (lambda g: st.decode(g, [[math.inf]], -3), "point 0 holds a value that is not finite"),
@@ -242,7 +242,7 @@ def testProgramOnTorsions(tmp_path, alanineSamples, torsions):
         ("encode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--solver", "euler"], "adaptive or heun"),
         ("encode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--steps", "0"], "at least 1"),
         ("encode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--tolerance", "0"], "positive tolerance"),
-        ("decode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--schedule", "cubic"], "vp, ve, cosine or flow"),
+        ("decode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--schedule", "cubic"], "vp, cosine, ve .or edm. or flow"),
     ],
 )
 def testProgramRefusesBadInput(mixture, command, words, message):

@@ -204,7 +204,7 @@ def testBadTrainingInput(tmp_path, exact):
     x[50, 0] = 0.1
     weights = np.zeros(100)
     for samples, logWeights, expected in ((x, None, "same value"), (np.random.default_rng(1).normal(size=(100, 2)), np.where(np.arange(100) == 3, 20, weights), "effective samples"),
-                                          (np.random.default_rng(1).normal(size=(100, 2)), np.full(100, -np.inf), "weights")):
+                                          (np.random.default_rng(1).normal(size=(100, 2)), np.full(100, -np.inf), "every weight is zero")):
         with pytest.raises(ValueError, match=expected):
             st.train(samples, exact.variables, logWeights=logWeights, out=tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="resume goes with"):

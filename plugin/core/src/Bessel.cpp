@@ -6,6 +6,14 @@
 #include <cstring>
 #include <vector>
 
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define SPACETIME_CLONES __attribute__((target_clones("arch=haswell", "default")))
+#define SPACETIME_INLINE __attribute__((always_inline)) inline
+#else
+#define SPACETIME_CLONES
+#define SPACETIME_INLINE inline
+#endif
+
 namespace Spacetime {
 
 namespace {
@@ -64,7 +72,7 @@ public:
         return table;
     }
     /// kappa <= MaxKappa
-    double first(double kappa) const {
+    SPACETIME_INLINE double first(double kappa) const {
         double t;
         const Piece& p = piece(kappa, t);
         double value = p[Degree][0];
@@ -72,7 +80,7 @@ public:
             value = value * t + p[k][0];
         return value;
     }
-    Four all(double kappa) const {
+    SPACETIME_INLINE Four all(double kappa) const {
         double t;
         const Piece& p = piece(kappa, t);
         Four value = p[Degree];
@@ -88,12 +96,12 @@ private:
     static constexpr double Singularity = 5.783185962946785;
     using Piece = std::array<Four, Degree + 1>;
 
-    static std::int64_t leadingBits(double x) {
+    static SPACETIME_INLINE std::int64_t leadingBits(double x) {
         std::int64_t bits;
         std::memcpy(&bits, &x, sizeof bits);
         return bits >> BitsDropped;
     }
-    const Piece& piece(double kappa, double& t) const {
+    SPACETIME_INLINE const Piece& piece(double kappa, double& t) const {
         const double x = 1 + kappa * kappa / Singularity;
         const std::int64_t i = leadingBits(x) - leadingBits(1.0);
         t = (x - middle[i]) * byHalf[i];
@@ -138,16 +146,28 @@ private:
 
 }  // namespace
 
-double logBesselI0(double kappa) { return kappa <= Table::MaxKappa ? Table::get().first(kappa) : series(kappa)[0]; }
-
-VonMises::VonMises(double kappa) {
-    const Four f = kappa <= Table::MaxKappa ? Table::get().all(kappa) : series(kappa);
-    logI0 = f[0];
-    ratioByK = f[1];
-    anisotropy = f[2];
-    anisotropySlope = f[3];
-    ratio = kappa * ratioByK;
-    derivative = ratioByK + kappa * kappa * anisotropy;
+SPACETIME_CLONES
+void logBesselI0(const double* kappa, double* result, long n) {
+    const Table& table = Table::get();
+    for (long i = 0; i < n; i++)
+        result[i] = kappa[i] <= Table::MaxKappa ? table.first(kappa[i]) : series(kappa[i])[0];
 }
+
+SPACETIME_CLONES
+void evaluateVonMises(const double* kappa, VonMises* result, long n) {
+    const Table& table = Table::get();
+    for (long i = 0; i < n; i++) {
+        const Four f = kappa[i] <= Table::MaxKappa ? table.all(kappa[i]) : series(kappa[i]);
+        VonMises& r = result[i];
+        r.logI0 = f[0];
+        r.ratioByK = f[1];
+        r.anisotropy = f[2];
+        r.anisotropySlope = f[3];
+        r.ratio = kappa[i] * f[1];
+        r.derivative = f[1] + kappa[i] * kappa[i] * f[2];
+    }
+}
+
+VonMises::VonMises(double kappa) { evaluateVonMises(&kappa, this, 1); }
 
 }  // namespace Spacetime

@@ -13,10 +13,13 @@ struct VonMises {
     double anisotropy;
     double anisotropySlope;  ///< (d anisotropy/dkappa)/kappa (1/12 at kappa = 0)
 
+    VonMises() = default;
     explicit VonMises(double kappa);
 };
 
-/// log I0(kappa) alone, ten times faster than a series.
-double logBesselI0(double kappa);
+/// The same for n concentrations, whose evaluations overlap.
+void evaluateVonMises(const double* kappa, VonMises* result, long n);
+/// log I0 alone.
+void logBesselI0(const double* kappa, double* result, long n);
 
 }  // namespace Spacetime

@@ -2,6 +2,7 @@
 #include "Bessel.h"
 #include "spacetime/Models.h"
 #include "spacetime/Text.h"
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -57,7 +58,7 @@ MixtureModel::MixtureModel(Variables variables, Components components) : Posteri
     constant = c.logWeights;
     for (Eigen::Index k = 0; k < K; k++) {
         for (Eigen::Index j = 0; j < lifted; j += 2)
-            constant[k] -= logBesselI0(std::hypot(c.tilt(j, k), c.tilt(j + 1, k)));
+            constant[k] -= VonMises(std::hypot(c.tilt(j, k), c.tilt(j + 1, k))).logI0;
         for (Eigen::Index u = 0; u < unlifted; u++)
             constant[k] += 0.5 * std::log(c.precision(u, k)) - 0.5 * c.precision(u, k) * c.mean(u, k) * c.mean(u, k);
     }
@@ -102,18 +103,23 @@ Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
     if (order == Order::Third)
         out.third.reserve(n);
     VectorXd logZ(K), r(K);
-    MatrixXd means(M, K), along(M, K), concentration(nLifted, K);
+    MatrixXd means(M, K), along(M, K), concentration(nLifted, K), logI0(nLifted, K);
+    std::vector<VonMises> circles(nLifted * K);
+    std::vector<double> keptConcentration(nLifted * K);
     std::vector<Eigen::Index> kept;
     for (Eigen::Index i = 0; i < n; i++) {
         const auto e = eta.col(i);
         const double twist = quadratic ? 2 * e[0] : 0;
-        for (Eigen::Index k = 0; k < K; k++) {
-            double z = constant[k];
+        for (Eigen::Index k = 0; k < K; k++)
             for (Eigen::Index j = 0; j < nLifted; j++) {
                 const double a = e[lifted[j]] + c.tilt(2 * j, k), b = e[lifted[j] + 1] + c.tilt(2 * j + 1, k);
                 concentration(j, k) = std::sqrt(a * a + b * b);
-                z += logBesselI0(concentration(j, k));
             }
+        logBesselI0(concentration.data(), logI0.data(), logI0.size());
+        for (Eigen::Index k = 0; k < K; k++) {
+            double z = constant[k];
+            for (Eigen::Index j = 0; j < nLifted; j++)
+                z += logI0(j, k);
             for (Eigen::Index u = 0; u < nUnlifted; u++) {
                 const double p = c.precision(u, k) - twist, b = c.precision(u, k) * c.mean(u, k) + e[unlifted[u]];
                 if (!(p > 0))
@@ -145,17 +151,18 @@ Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
             v = direction->col(i);
             along.leftCols(m).setZero();
         }
-        std::vector<VonMises> circles;
-        circles.reserve(nLifted * m);
+        for (Eigen::Index q = 0; q < m; q++)
+            std::copy_n(&concentration(0, kept[q]), nLifted, &keptConcentration[q * nLifted]);
+        evaluateVonMises(keptConcentration.data(), circles.data(), nLifted * m);
         for (Eigen::Index q = 0; q < m; q++) {
             const Eigen::Index k = kept[q];
             if (quadratic)
                 means(0, q) = 0;
             for (Eigen::Index j = 0; j < nLifted; j++) {
                 const Eigen::Index o = lifted[j];
-                circles.emplace_back(concentration(j, k));
-                means(o, q) = circles.back().ratioByK * (e[o] + c.tilt(2 * j, k));
-                means(o + 1, q) = circles.back().ratioByK * (e[o + 1] + c.tilt(2 * j + 1, k));
+                const double ratio = circles[q * nLifted + j].ratioByK;
+                means(o, q) = ratio * (e[o] + c.tilt(2 * j, k));
+                means(o + 1, q) = ratio * (e[o + 1] + c.tilt(2 * j + 1, k));
             }
             for (Eigen::Index u = 0; u < nUnlifted; u++) {
                 const double p = c.precision(u, k) - twist, mean = (c.precision(u, k) * c.mean(u, k) + e[unlifted[u]]) / p;
@@ -177,15 +184,21 @@ Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
             for (Eigen::Index j = 0; j < nLifted; j++) {
                 const Eigen::Index o = lifted[j];
                 const VonMises& f = circles[q * nLifted + j];
-                const Eigen::Vector2d t(e[o] + c.tilt(2 * j, k), e[o + 1] + c.tilt(2 * j + 1, k));
-                const Eigen::Matrix2d square = t * t.transpose(), C = f.ratioByK * Eigen::Matrix2d::Identity() + f.anisotropy * square;
-                J.block<2, 2>(o, o) += share * C;
+                const double x = e[o] + c.tilt(2 * j, k), y = e[o + 1] + c.tilt(2 * j + 1, k);
+                const double xx = f.ratioByK + f.anisotropy * x * x, xy = f.anisotropy * x * y, yy = f.ratioByK + f.anisotropy * y * y;
+                J(o, o) += share * xx;
+                J(o, o + 1) += share * xy;
+                J(o + 1, o) += share * xy;
+                J(o + 1, o + 1) += share * yy;
                 if (order == Order::Third) {
-                    const Eigen::Vector2d d = v.segment<2>(o);
-                    const Eigen::Matrix2d mixed = t * d.transpose();
-                    third.block<2, 2>(o, o) += share * (slope[q] * C + t.dot(d) * (f.anisotropy * Eigen::Matrix2d::Identity() + f.anisotropySlope * square) +
-                                                    f.anisotropy * (mixed + mixed.transpose()));
-                    along.block<2, 1>(o, q) = C * d;
+                    const double dx = v[o], dy = v[o + 1], turn = x * dx + y * dy, g = f.anisotropy, h = f.anisotropySlope * turn, s = slope[q];
+                    third(o, o) += share * (s * xx + turn * g + h * x * x + 2 * g * x * dx);
+                    const double mixed = share * (s * xy + h * x * y + g * (x * dy + y * dx));
+                    third(o, o + 1) += mixed;
+                    third(o + 1, o) += mixed;
+                    third(o + 1, o + 1) += share * (s * yy + turn * g + h * y * y + 2 * g * y * dy);
+                    along(o, q) = xx * dx + xy * dy;
+                    along(o + 1, q) = xy * dx + yy * dy;
                 }
             }
             for (Eigen::Index u = 0; u < nUnlifted; u++) {

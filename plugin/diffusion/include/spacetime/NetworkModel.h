@@ -42,7 +42,8 @@ public:
     bool hasPsi() const override { return true; }
     double dataVariance() const override { return mixture.dataVariance(); }
     Eigen::VectorXd dataMean() const override { return mixture.dataMean(); }
-    double dataLogSnr() const override { return mixture.dataLogSnr(); }
+    /// The highest that was trained.
+    double dataLogSnr() const override { return p.maxLogSnr; }
     /// Log-SNR within the trained range (kappa of lifted variables from 0 up), centres where there are data.
     void checkRange(const Eigen::VectorXd& eta, const std::string& what) const override;
 
