@@ -30,7 +30,8 @@ struct NewtonResult {
  *
  * Levenberg-Marquardt Newton on all nodes at once (block-tridiagonal, exact Hessian), an active set for the box bounds of the
  * chart, and a primal-dual interior point for the constraints. A constraint that `zeta` violates is relaxed until it holds and
- * then tightened from step to step as far as the curve yields.
+ * then tightened from step to step as far as the curve yields. Where the interior point stalls on constraints that hold, a smooth barrier
+ * goes on from there.
  */
 NewtonResult minimise(const CurveProblem& problem, const Eigen::MatrixXd& zeta, const NewtonOptions& options);
 

@@ -248,9 +248,7 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
             const Eigen::Index inner = work.zeta.cols() - 2;
             work.zeta.middleCols(1, inner) = work.zeta.middleCols(1, inner).cwiseMax(task.chart.lower().replicate(1, inner));
             solveLevel(task, task.polish, work, true);
-            GeodesicResult again = finish(task, work, windings);
-            again.converged = again.converged && r.converged;
-            r = std::move(again);
+            r = finish(task, work, windings);
         }
         task.chart = plainChart;
         for (const Constraints* set : {&task.constraints, &task.polish})
