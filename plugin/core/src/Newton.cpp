@@ -22,7 +22,7 @@ const double FractionToBound = 0.95;
 const double LargestGap = 1;
 /// Damped steps whose decrease comes as predicted are lengthened so many times by two.
 const int MaxDoublings = 5;
-/// Tolerance of the decrement, as a share of the final barrier.
+/// Tolerance of the decrement on a network, as a share of the final barrier.
 const double ShareOfGap = 0.05;
 /// A curve whose energy grew by this factor while it was pushed is folded: the start is given up.
 const double FoldedFactor = 40;
@@ -30,14 +30,15 @@ const double FoldedFactor = 40;
 const int PatienceWithArtefacts = 15;
 /// Times that a step is halved until it leaves every slack positive.
 const int MaxHalvings = 4;
-/// Steps with all constraints met after which the interior point gives way to the smooth barrier.
-const int PatienceWithSlacks = 40;
 /// Stiffness of the smooth barrier of one place, in units of the energy over the number of places.
 const double Stiffness = 1e3;
 /// Size of the smooth barrier until the curve has settled on it once.
 const double FirstSmoothGap = 1e-2;
 /// Violation of a margin that the smooth barrier may leave.
 const double SmoothViolation = 5e-4;
+/// Decrement, as a share of the smooth barrier's size, at which the curve has settled on it, and how much stiffer the barrier becomes then
+/// where margins are still violated. Estimates that are taken from a curve on its way chase it.
+const double SmoothSettledShare = 0.05, Stiffening = 3;
 /// Steps after which a relaxed constraint that yields no more is given up.
 const int PatienceOfTightening = 60;
 
@@ -65,7 +66,6 @@ public:
     static double relief() { return 5; }
     /// True where the barrier is as small as it is to become.
     bool fine(const CurveState&) const { return count == 0 || (tight() && gap <= gapEnd); }
-    int patience() const { return count > 0 ? PatienceWithSlacks : std::numeric_limits<int>::max(); }
     bool tight() const { return count == 0 || relaxed.maxCoeff() <= 0; }
     const VectorXd& missing() const { return relaxed; }
 
@@ -157,7 +157,7 @@ private:
 };
 
 /**
- * The barrier where the interior point stalls: smooth on both sides of a bound.
+ * The barrier for where the interior point stalls: smooth on both sides of a bound.
  *
  * A margin costs min over s > 0 of -tau log s + estimate (s - margin) + rho/2 (s - margin)^2, s a slack of its own. Its stiffness never
  * exceeds rho, while a barrier of the margin itself is a wall: along a curved bound steps become ever shorter where a slack is small
@@ -174,7 +174,6 @@ public:
     static double relief() { return 10; }
     bool fine(const CurveState& s) const { return gap <= gapEnd && s.margins.minCoeff() >= -SmoothViolation; }
     bool tight() const { return true; }
-    int patience() const { return std::numeric_limits<int>::max(); }
     VectorXd missing() const { return VectorXd::Zero(count); }
 
     BarrierTerms terms(const CurveState& s) const {
@@ -183,16 +182,20 @@ public:
         return {force, force, (rho * own / (rho + own)).matrix()};
     }
     double merit(const CurveState& s) const {
+        if (!(s.sum >= 0))  // so far out that the numbers cancel
+            return std::numeric_limits<double>::infinity();
         const Eigen::ArrayXXd slack = slacks(s).array(), over = slack - s.margins.array();
         return s.objective() + (-tau * slack.log() + estimates.array() * over + 0.5 * rho * over.square()).sum();
     }
     double largestPart(const CurveState&, const MatrixXd&) const { return 1; }
     void accept(const CurveState&, double) {}
 
-    /// Once the curve has settled: what the multipliers came to, and the final barrier.
+    /// Once the curve has settled: what the multipliers came to, and the final barrier, ever stiffer where that does not suffice.
     void advance(const CurveState& s, double decrement, double lambda) {
-        if (lambda <= 1 && decrement <= gap) {
+        if (lambda <= 1 && decrement <= SmoothSettledShare * gap && !fine(s)) {
             estimates = (tau / slacks(s).array()).matrix();
+            if (gap <= gapEnd)
+                stiffness *= Stiffening;
             gap = gapEnd;
         }
         setTau(s);
@@ -200,9 +203,10 @@ public:
 
 private:
     void setTau(const CurveState& s) {
-        const double share = std::abs(s.sum) / places;
-        tau = gap * share / count;
-        rho = Stiffness * share;
+        // A curve must not be pushed the harder for having become long.
+        scale = std::min(scale, std::abs(s.sum));
+        tau = gap * scale / (count * places);
+        rho = stiffness * scale / places;
     }
     MatrixXd slacks(const CurveState& s) const {
         const Eigen::ArrayXXd x = s.margins.array() - estimates.array() / rho, root = (x.square() + 4 * tau / rho).sqrt();
@@ -210,7 +214,7 @@ private:
     }
 
     Eigen::Index count, places;
-    double gap, gapEnd, tau = 0, rho = 0;
+    double gap, gapEnd, scale = std::numeric_limits<double>::infinity(), stiffness = Stiffness, tau = 0, rho = 0;
     MatrixXd estimates;
 };
 
@@ -223,7 +227,7 @@ NewtonResult descend(const CurveProblem& problem, const MatrixXd& start, const N
     Barrier interior(current, options);
     const double firstSum = std::abs(current.sum);
     double lambda = 1e-3, leastMissing = interior.missing().sum();
-    int sinceProgress = 0, sinceSmaller = 0, sinceTight = 0;
+    int sinceProgress = 0, sinceSmaller = 0;
     MatrixXd smallest;
     double smallestSum = std::numeric_limits<double>::infinity();
     for (int iteration = 0; iteration < options.maxIterations; iteration++) {
@@ -233,7 +237,7 @@ NewtonResult descend(const CurveProblem& problem, const MatrixXd& start, const N
         bool accepted = false;
         for (int attempt = 0; attempt < 60 && !accepted; attempt++) {
             MatrixXd step;
-            if (!hessian.plus(lambda, damping).solveBounded(toBound, step)) {
+            if (!hessian.plus(lambda, damping).solveBounded(toBound, step) || !step.allFinite()) {
                 lambda = std::max(4 * lambda, 1e-6);
                 continue;
             }
@@ -245,8 +249,8 @@ NewtonResult descend(const CurveProblem& problem, const MatrixXd& start, const N
             if (interior.active())
                 part = std::min(part, interior.largestPart(current, step));
             const bool newtonStep = lambda <= LambdaNegligible;
-            // Beside the barrier's own share in the energy a smaller decrement means nothing.
-            const double tolerance = std::max(options.tolerance, interior.active() ? ShareOfGap * options.gapEnd : 0.0);
+            // A network is not solved again with the smooth barrier: there what is small beside the barrier's own share in the energy suffices.
+            const double tolerance = std::max(options.tolerance, interior.active() && !problem.model.isExact() ? ShareOfGap * options.gapEnd : 0.0);
             const bool settled = newtonStep && std::abs(decrement) <= tolerance && interior.fine(current);
             if (settled) {
                 result.residual = decrement;
@@ -307,8 +311,6 @@ NewtonResult descend(const CurveProblem& problem, const MatrixXd& start, const N
         result.iterations++;
         if (result.converged || !accepted)
             break;
-        if (interior.tight() && ++sinceTight > interior.patience())
-            break;
         if (!interior.tight()) {
             // A constraint that no longer yields cannot be had from this start.
             const double missing = interior.missing().sum();
@@ -342,14 +344,9 @@ NewtonResult descend(const CurveProblem& problem, const MatrixXd& start, const N
 }  // namespace
 
 NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const NewtonOptions& options) {
-    NewtonResult first = descend<InteriorPoint>(problem, start, options);
-    if (problem.constraints.empty() || first.converged || first.interrupted || first.unmet() || first.iterations >= options.maxIterations)
-        return first;
-    NewtonOptions rest = options;
-    rest.maxIterations -= first.iterations;
-    NewtonResult second = descend<SmoothBarrier>(problem, first.zeta, rest);
-    second.iterations += first.iterations;
-    return second;
+    if (options.smoothBarrier && !problem.constraints.empty())
+        return descend<SmoothBarrier>(problem, start, options);
+    return descend<InteriorPoint>(problem, start, options);
 }
 
 }  // namespace Spacetime

@@ -11,6 +11,8 @@ struct NewtonOptions {
     int maxIterations = 200;
     /// Size of the barrier, as the number of places times tau relative to the energy: an upper bound of what it costs in energy.
     double gapStart = 0.1, gapEnd = 1e-4;
+    /// Constraints by a barrier that is smooth on both sides of a bound: dearer, but it does not stall along curved ones.
+    bool smoothBarrier = false;
     std::function<bool()> keepGoing;
 };
 
@@ -30,8 +32,7 @@ struct NewtonResult {
  *
  * Levenberg-Marquardt Newton on all nodes at once (block-tridiagonal, exact Hessian), an active set for the box bounds of the
  * chart, and a primal-dual interior point for the constraints. A constraint that `zeta` violates is relaxed until it holds and
- * then tightened from step to step as far as the curve yields. Where the interior point stalls on constraints that hold, a smooth barrier
- * goes on from there.
+ * then tightened from step to step as far as the curve yields.
  */
 NewtonResult minimise(const CurveProblem& problem, const Eigen::MatrixXd& zeta, const NewtonOptions& options);
 
