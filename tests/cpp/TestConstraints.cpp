@@ -627,6 +627,25 @@ TEST(ConstrainedGeodesic, BoundsHoldBetweenFewNodes) {
     }
 }
 
+TEST(ConstrainedGeodesic, CurvedBoundOnTheVarianceConverges) {
+    // The interior point alone stalls here for 200 steps: its slacks shrink before their time, and its steps with them.
+    const EmpiricalModel e = torus(24);
+    GeodesicOptions o;
+    o.numPoints = 65;
+    o.maxVariance = 0.6332;
+    const auto at = [&](double a, double b, double logKappa) {
+        const double kappa = std::exp(logKappa);
+        return VectorXd(kappa * Eigen::Vector4d(std::cos(a), std::sin(a), std::cos(b), std::sin(b)));
+    };
+    const auto results = geodesic(e, at(-0.5441, -1.6905, 3.8755), at(0.6004, 1.2385, 3.4646), o);
+    for (const std::vector<int>& windings : {std::vector<int>{0, 0}, {-1, -1}}) {
+        const auto r = withWindings(results, windings);
+        EXPECT_TRUE(r.converged);
+        EXPECT_LE(std::abs(r.residual), o.tolerance);
+        EXPECT_LT(valuesAlong(e, r.curve, nullptr).maxCoeff(), 0.6332 * 1.01);
+    }
+}
+
 TEST(ConstrainedGeodesic, TwoRegionsAndVarianceTogether) {
     const EmpiricalModel e = torus(32);
     const VectorXd a = point(e, -1.2, 0.1, 3.2), b = point(e, 1.2, -0.2, 3.2);

@@ -22,7 +22,7 @@ const double FractionToBound = 0.95;
 const double LargestGap = 1;
 /// Damped steps whose decrease comes as predicted are lengthened so many times by two.
 const int MaxDoublings = 5;
-/// Tolerance of the decrement, as a share of the final barrier.
+/// Tolerance of the decrement on a network, as a share of the final barrier.
 const double ShareOfGap = 0.05;
 /// A curve whose energy grew by this factor while it was pushed is folded: the start is given up.
 const double FoldedFactor = 40;
@@ -30,6 +30,15 @@ const double FoldedFactor = 40;
 const int PatienceWithArtefacts = 15;
 /// Times that a step is halved until it leaves every slack positive.
 const int MaxHalvings = 4;
+/// Stiffness of the smooth barrier of one place, in units of the energy over the number of places.
+const double Stiffness = 1e3;
+/// Size of the smooth barrier until the curve has settled on it once.
+const double FirstSmoothGap = 1e-2;
+/// Violation of a margin that the smooth barrier may leave.
+const double SmoothViolation = 5e-4;
+/// Decrement, as a share of the smooth barrier's size, at which the curve has settled on it, and how much stiffer the barrier becomes then
+/// where margins are still violated. Estimates that are taken from a curve on its way chase it.
+const double SmoothSettledShare = 0.05, Stiffening = 3;
 /// Steps after which a relaxed constraint that yields no more is given up.
 const int PatienceOfTightening = 60;
 
@@ -53,7 +62,10 @@ public:
     }
 
     bool active() const { return count > 0; }
-    double relativeGap() const { return count > 0 ? gap : 0.0; }
+    /// What the damping is divided by after a step that came as predicted.
+    static double relief() { return 5; }
+    /// True where the barrier is as small as it is to become.
+    bool fine(const CurveState&) const { return count == 0 || (tight() && gap <= gapEnd); }
     bool tight() const { return count == 0 || relaxed.maxCoeff() <= 0; }
     const VectorXd& missing() const { return relaxed; }
 
@@ -94,9 +106,10 @@ public:
     }
 
     /// After an accepted step: tighten what is relaxed, else make the barrier smaller once the curve has settled on its present size.
-    void advance(const CurveState& s, double decrement, bool newtonStep) {
+    void advance(const CurveState& s, double decrement, double lambda) {
         if (count == 0)
             return;
+        const bool newtonStep = lambda <= LambdaNegligible;
         if (!tight()) {
             // From one curve at rest to the next: pushed faster, nodes dodge to either side and the curve folds.
             if (decrement <= SettledShare * gap) {
@@ -143,14 +156,75 @@ private:
     MatrixXd multipliers, change;
 };
 
-}  // namespace
+/**
+ * The barrier for where the interior point stalls: smooth on both sides of a bound.
+ *
+ * A margin costs min over s > 0 of -tau log s + estimate (s - margin) + rho/2 (s - margin)^2, s a slack of its own. Its stiffness never
+ * exceeds rho, while a barrier of the margin itself is a wall: along a curved bound steps become ever shorter where a slack is small
+ * before its time. Slack and margin meet as the estimates of the multipliers come true.
+ */
+class SmoothBarrier {
+public:
+    SmoothBarrier(const CurveState& start, const NewtonOptions& options)
+        : count(start.margins.rows()), places(start.margins.cols()), gap(std::max(options.gapEnd, FirstSmoothGap)), gapEnd(options.gapEnd), estimates(MatrixXd::Zero(count, places)) {
+        setTau(start);
+    }
 
-NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const NewtonOptions& options) {
+    bool active() const { return true; }
+    static double relief() { return 10; }
+    bool fine(const CurveState& s) const { return gap <= gapEnd && s.margins.minCoeff() >= -SmoothViolation; }
+    bool tight() const { return true; }
+    VectorXd missing() const { return VectorXd::Zero(count); }
+
+    BarrierTerms terms(const CurveState& s) const {
+        const Eigen::ArrayXXd slack = slacks(s).array(), own = tau / slack.square();
+        const MatrixXd force = (tau / slack).matrix();
+        return {force, force, (rho * own / (rho + own)).matrix()};
+    }
+    double merit(const CurveState& s) const {
+        if (!(s.sum >= 0))  // so far out that the numbers cancel
+            return std::numeric_limits<double>::infinity();
+        const Eigen::ArrayXXd slack = slacks(s).array(), over = slack - s.margins.array();
+        return s.objective() + (-tau * slack.log() + estimates.array() * over + 0.5 * rho * over.square()).sum();
+    }
+    double largestPart(const CurveState&, const MatrixXd&) const { return 1; }
+    void accept(const CurveState&, double) {}
+
+    /// Once the curve has settled: what the multipliers came to, and the final barrier, ever stiffer where that does not suffice.
+    void advance(const CurveState& s, double decrement, double lambda) {
+        if (lambda <= 1 && decrement <= SmoothSettledShare * gap && !fine(s)) {
+            estimates = (tau / slacks(s).array()).matrix();
+            if (gap <= gapEnd)
+                stiffness *= Stiffening;
+            gap = gapEnd;
+        }
+        setTau(s);
+    }
+
+private:
+    void setTau(const CurveState& s) {
+        // A curve must not be pushed the harder for having become long.
+        scale = std::min(scale, std::abs(s.sum));
+        tau = gap * scale / (count * places);
+        rho = stiffness * scale / places;
+    }
+    MatrixXd slacks(const CurveState& s) const {
+        const Eigen::ArrayXXd x = s.margins.array() - estimates.array() / rho, root = (x.square() + 4 * tau / rho).sqrt();
+        return (x > 0).select(0.5 * (x + root), 2 * tau / rho / (root - x)).matrix();  // without cancellation on either side
+    }
+
+    Eigen::Index count, places;
+    double gap, gapEnd, scale = std::numeric_limits<double>::infinity(), stiffness = Stiffness, tau = 0, rho = 0;
+    MatrixXd estimates;
+};
+
+template <class Barrier>
+NewtonResult descend(const CurveProblem& problem, const MatrixXd& start, const NewtonOptions& options) {
     const Chart& chart = problem.chart;
     const Eigen::Index m = start.rows(), N = start.cols() - 1;
     NewtonResult result;
     CurveState current = evaluate(problem, start);
-    InteriorPoint interior(current, options);
+    Barrier interior(current, options);
     const double firstSum = std::abs(current.sum);
     double lambda = 1e-3, leastMissing = interior.missing().sum();
     int sinceProgress = 0, sinceSmaller = 0;
@@ -163,7 +237,7 @@ NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const 
         bool accepted = false;
         for (int attempt = 0; attempt < 60 && !accepted; attempt++) {
             MatrixXd step;
-            if (!hessian.plus(lambda, damping).solveBounded(toBound, step)) {
+            if (!hessian.plus(lambda, damping).solveBounded(toBound, step) || !step.allFinite()) {
                 lambda = std::max(4 * lambda, 1e-6);
                 continue;
             }
@@ -175,9 +249,9 @@ NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const 
             if (interior.active())
                 part = std::min(part, interior.largestPart(current, step));
             const bool newtonStep = lambda <= LambdaNegligible;
-            // Beside the barrier's own share in the energy a smaller decrement means nothing.
-            const double tolerance = std::max(options.tolerance, interior.active() ? ShareOfGap * options.gapEnd : 0.0);
-            const bool settled = newtonStep && std::abs(decrement) <= tolerance && interior.tight() && interior.relativeGap() <= options.gapEnd;
+            // A network is not solved again with the smooth barrier: there what is small beside the barrier's own share in the energy suffices.
+            const double tolerance = std::max(options.tolerance, interior.active() && !problem.model.isExact() ? ShareOfGap * options.gapEnd : 0.0);
+            const bool settled = newtonStep && std::abs(decrement) <= tolerance && interior.fine(current);
             if (settled) {
                 result.residual = decrement;
                 result.converged = true;
@@ -217,14 +291,14 @@ NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const 
                     trial = std::move(longer);
                 }
                 const double ratio = predicted > 0 ? actual / predicted : 0;
-                lambda = ratio > 0.75 ? std::max(lambda / 5, 1e-12) : ratio < 0.25 ? 3 * lambda : lambda;
+                lambda = ratio > 0.75 ? std::max(lambda / Barrier::relief(), 1e-12) : ratio < 0.25 ? 3 * lambda : lambda;
                 if (interior.active())
                     interior.accept(current, part);
                 current = problem.model.isExact() ? std::move(trial) : evaluate(problem, next);
                 accepted = true;
                 if (!settled)
                     result.residual = decrement;
-                interior.advance(current, decrement, newtonStep);
+                interior.advance(current, decrement, lambda);
             }
             else {
                 if (settled)
@@ -265,6 +339,14 @@ NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const 
     result.zeta = current.zeta;
     result.relaxed = interior.missing();
     return result;
+}
+
+}  // namespace
+
+NewtonResult minimise(const CurveProblem& problem, const MatrixXd& start, const NewtonOptions& options) {
+    if (options.smoothBarrier && !problem.constraints.empty())
+        return descend<SmoothBarrier>(problem, start, options);
+    return descend<InteriorPoint>(problem, start, options);
 }
 
 }  // namespace Spacetime

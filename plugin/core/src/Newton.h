@@ -11,6 +11,8 @@ struct NewtonOptions {
     int maxIterations = 200;
     /// Size of the barrier, as the number of places times tau relative to the energy: an upper bound of what it costs in energy.
     double gapStart = 0.1, gapEnd = 1e-4;
+    /// Constraints by a barrier that is smooth on both sides of a bound: dearer, but it does not stall along curved ones.
+    bool smoothBarrier = false;
     std::function<bool()> keepGoing;
 };
 

@@ -36,6 +36,7 @@ struct Work {
     NewtonResult last;
     int iterations = 0;
     bool weighted = false, interrupted = false;
+    bool smoothBarrier = false;
 };
 
 /// One level of segments: brings in the conformal weight and the constraints once edges are short.
@@ -59,6 +60,7 @@ void solveLevel(const Task& task, const Constraints& constraints, Work& work, bo
         o.maxIterations = last ? options.maxIterations : std::min(options.maxIterations, !constraints.empty() ? MaxConstrainedIterations : MaxCoarseIterations);
         o.gapEnd = last ? FinalGap : CoarseGap;
         o.gapStart = k > 0 || finest ? CoarseGap : 0.1;
+        o.smoothBarrier = work.smoothBarrier;
         o.keepGoing = [&task] { return !task.interrupted(-1); };
         work.last = minimise(problem, work.zeta, o);
         work.zeta = work.last.zeta;
@@ -123,6 +125,10 @@ void judge(const Task& task, GeodesicResult& r) {
     r.converged = r.converged && std::abs(r.lengthDoubled - r.measure.length) <= DiscretisationTolerance * r.measure.length;
     for (const ConstraintValue& c : r.constraints)
         r.converged = r.converged && c.violation <= ViolationTolerance;
+}
+
+/// What the file of the curve says of its solution.
+void describe(GeodesicResult& r) {
     r.curve.energy = r.measure.energy;
     r.curve.length = r.measure.length;
     r.curve.lengthExtrapolated = r.measure.lengthExtrapolated;
@@ -165,6 +171,50 @@ bool keepReserve(Task& task, const GeodesicResult& r) {
                 }
     }
     return any;
+}
+
+/// All levels from `level` on, as far as the constraints can be met; `interrupted` takes the share that is done.
+void solveLevels(const Task& task, Work& work, size_t level, const std::function<bool(double)>& interrupted) {
+    for (size_t l = level; l < task.levels.size() && !work.interrupted && !work.last.unmet(); l++) {
+        if (l > level)
+            work.zeta = refine(task.chart, work.zeta, task.levels[l]);
+        const bool finest = l + 1 == task.levels.size();
+        solveLevel(task, task.constraints, work, finest);
+        if (finest && task.polish.size() > task.constraints.size() && !work.interrupted)
+            solveLevel(task, task.polish, work, true);
+        work.interrupted = work.interrupted || interrupted((l + 1.0) / task.levels.size());
+    }
+}
+
+/// The result of a solved curve. What lies beyond a bound between the places that were asked is kept away from it by as much, and the curve
+/// solved again from where it is.
+GeodesicResult finishWithReserve(Task& task, Work& work, const std::vector<int>& windings) {
+    GeodesicResult r = finish(task, work, windings);
+    const Chart plainChart = task.chart;
+    for (int round = 0; round < MaxReserveRounds && !work.interrupted && keepReserve(task, r); round++) {
+        const Eigen::Index inner = work.zeta.cols() - 2;
+        work.zeta.middleCols(1, inner) = work.zeta.middleCols(1, inner).cwiseMax(task.chart.lower().replicate(1, inner));
+        solveLevel(task, task.polish, work, true);
+        r = finish(task, work, windings);
+    }
+    task.chart = plainChart;
+    for (const Constraints* set : {&task.constraints, &task.polish})
+        for (const auto& c : *set)
+            c->reserve = 0;
+    judge(task, r);
+    return r;
+}
+
+/// Of two curves of one start: the one that converged, else the one that violates less, else the shorter one.
+bool isBetter(const GeodesicResult& a, const GeodesicResult& b) {
+    const auto violation = [](const GeodesicResult& r) {
+        double worst = 0;
+        for (const ConstraintValue& c : r.constraints)
+            worst = std::max(worst, c.violation);
+        return worst > ViolationTolerance ? worst : 0.0;
+    };
+    const double va = violation(a), vb = violation(b);
+    return a.converged != b.converged ? a.converged : va != vb ? va < vb : a.conformalLength < b.conformalLength;
 }
 
 }  // namespace
@@ -217,22 +267,15 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
         for (const VectorXd& side : sides(task, windings, count - 1))
             starts.push_back(narrowCurve(task, all, windings, side, N));
     }
+    const auto progress = [&](size_t k, double share) { return task.interrupted((k + share) / starts.size()); };
     bool interrupted = false;
     for (size_t k = 0; k < starts.size() && !interrupted; k++) {
         Work work = base;
         work.zeta = starts[k];
         work.weighted = given;
-        for (size_t l = level; l < task.levels.size() && !work.interrupted; l++) {
-            if (l > level)
-                work.zeta = refine(task.chart, work.zeta, task.levels[l]);
-            const bool finest = l + 1 == task.levels.size();
-            solveLevel(task, task.constraints, work, finest);
-            if (finest && task.polish.size() > task.constraints.size() && !work.interrupted)
-                solveLevel(task, task.polish, work, true);
-            work.interrupted = work.interrupted || task.interrupted((k + (l + 1.0) / task.levels.size()) / starts.size());
-            if (work.last.unmet())
-                break;
-        }
+        work.last = {};  // of the way that all of them share
+        const Work untouched = work;
+        solveLevels(task, work, level, [&](double share) { return progress(k, share); });
         interrupted = work.interrupted;
         if (work.last.unmet() && !work.interrupted) {
             VectorXd missing = VectorXd::Zero(task.polish.size());
@@ -241,21 +284,20 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
                 out.missing = missing;
             continue;
         }
-        GeodesicResult r = finish(task, work, windings);
-        const Chart plainChart = task.chart;
-        // What lies beyond a bound between the places that were asked: kept away from it by as much, and solved again from here.
-        for (int round = 0; round < MaxReserveRounds && !work.interrupted && keepReserve(task, r); round++) {
-            const Eigen::Index inner = work.zeta.cols() - 2;
-            work.zeta.middleCols(1, inner) = work.zeta.middleCols(1, inner).cwiseMax(task.chart.lower().replicate(1, inner));
-            solveLevel(task, task.polish, work, true);
-            GeodesicResult again = finish(task, work, windings);
-            again.converged = again.converged && r.converged;
-            r = std::move(again);
+        GeodesicResult r = finishWithReserve(task, work, windings);
+        if (!r.converged && !interrupted && !task.polish.empty() && task.model.isExact()) {
+            // Where the interior point stalled: the same way once more with the barrier that does not. A network, whose artefacts keep
+            // curves from converging whatever the barrier, would pay for it in vain.
+            Work again = untouched;
+            again.smoothBarrier = true;
+            again.iterations = work.iterations;
+            solveLevels(task, again, level, [&](double) { return progress(k, 1); });
+            interrupted = again.interrupted;
+            GeodesicResult other = finishWithReserve(task, again, windings);
+            if (isBetter(other, r))
+                r = std::move(other);
+            r.iterations = again.iterations;
         }
-        task.chart = plainChart;
-        for (const Constraints* set : {&task.constraints, &task.polish})
-            for (const auto& c : *set)
-                c->reserve = 0;
         r.start = static_cast<int>(k);
         // The first start pays for the way that all of them share.
         const auto now = std::chrono::steady_clock::now();
@@ -263,7 +305,7 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
         r.evaluations = PosteriorModel::evaluationsOfThread() - lapEvaluations;
         lap = now;
         lapEvaluations = PosteriorModel::evaluationsOfThread();
-        judge(task, r);
+        describe(r);
         out.results.push_back(std::move(r));
     }
     return out;
