@@ -242,7 +242,7 @@ def testProgramOnTorsions(tmp_path, alanineSamples, torsions):
         ("encode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--solver", "euler"], "adaptive or heun"),
         ("encode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--steps", "0"], "at least 1"),
         ("encode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--tolerance", "0"], "positive tolerance"),
-        ("decode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--schedule", "cubic"], "vp, cosine, ve .or edm. or flow"),
+        ("decode", ["--in", "x.npy", "--out", "y.npy", "--log-snr", "-3", "--schedule", "cubic"], "vp, cosine, ve (or edm) or flow"),
     ],
 )
 def testProgramRefusesBadInput(mixture, command, words, message):

@@ -22,7 +22,7 @@ const double FractionToBound = 0.95;
 const double LargestGap = 1;
 /// Damped steps whose decrease comes as predicted are lengthened so many times by two.
 const int MaxDoublings = 5;
-/// Tolerance of the decrement on a network, as a share of the final barrier.
+/// Tolerance of the decrement beside a barrier, as a share of the barrier's own part in the energy: a smaller one means nothing.
 const double ShareOfGap = 0.05;
 /// A curve whose energy grew by this factor while it was pushed is folded: the start is given up.
 const double FoldedFactor = 40;
@@ -249,8 +249,7 @@ NewtonResult descend(const CurveProblem& problem, const MatrixXd& start, const N
             if (interior.active())
                 part = std::min(part, interior.largestPart(current, step));
             const bool newtonStep = lambda <= LambdaNegligible;
-            // A network is not solved again with the smooth barrier: there what is small beside the barrier's own share in the energy suffices.
-            const double tolerance = std::max(options.tolerance, interior.active() && !problem.model.isExact() ? ShareOfGap * options.gapEnd : 0.0);
+            const double tolerance = std::max(options.tolerance, interior.active() ? ShareOfGap * options.gapEnd : 0.0);
             const bool settled = newtonStep && std::abs(decrement) <= tolerance && interior.fine(current);
             if (settled) {
                 result.residual = decrement;

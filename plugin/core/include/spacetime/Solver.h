@@ -15,7 +15,7 @@ struct Region {
 
 struct GeodesicOptions {
     int numPoints = 129;
-    double tolerance = 1e-6;      ///< on the Newton decrement relative to the energy
+    double tolerance = 1e-6;      ///< on the Newton decrement relative to the energy; 5e-6 beside constraints, whose barrier counts for 1e-4 in it
     int maxIterations = 200;      ///< on the finest level; coarse ones stop at 50
     double minLogSnr = -std::numeric_limits<double>::infinity();  ///< bound on log-SNR (unlifted) and on log kappa (lifted)
     double minKappa = 0;          ///< bound on kappa of every lifted variable; the stronger of the two holds
