@@ -127,7 +127,7 @@ def main() -> int:
     arguments = parse()
     out, seed, quick = arguments.out, arguments.seed, arguments.quick
     prepareOutput(out, arguments.overwrite)
-    metaSteps, trainSteps, pathSteps, numPaths = (0, 300, 2000, 50) if quick else (3_500_000, 600, 5000, 100)
+    metaSteps, trainSteps, pathSteps, numPaths = (0, 300, 2000, 50) if quick else (3_500_000, 400, 5000, 100)
     equilibration = 1500
     progress = Progress(5)
     print("Alanine dipeptide in vacuum, amber14, 300 K: C5 -> C7ax")

@@ -153,7 +153,7 @@ def drawFlows(model: Any, flows: np.ndarray, grid: np.ndarray, geodesics: list, 
             axis.plot(grid, flows[:, k, 0], color=ORANGE, lw=1.8, ls=(0, (4, 2)), label="trajectory of the probability-flow ODE" if k == 0 else None)
             axis.plot(*drawn(geodesics[k].eta), color=BLUE, lw=2.0, label="geodesic between the same ends" if k == 0 else None)
             axis.plot(grid[[0, -1]], flows[[0, -1], k, 0], "o", ms=5, mfc="white", mec="black", mew=1.0, zorder=5)
-        axis.set_title("Trajectories of the sampler come close to geodesics, but are longer", loc="left")
+        axis.set_title("Trajectories of the sampler come close to geodesics (log-SNR held above −2), but are longer", loc="left")
         figure.legend(loc="outside lower center", ncol=2)
     save(figure, path)
 

@@ -190,18 +190,20 @@ def geodesics(
     kelvin = _kelvin(temperature)
     for result in results:
         result.curve.temperature = kelvin
-    for problem in _problems(results[0], options):
+    for problem in _problems(model, results[0], options):
         warnings.warn(problem, stacklevel=2)
     return results
 
 
-def _problems(best: _core.GeodesicResult, options: _core.GeodesicOptions) -> list[str]:
+def _problems(model: _core.PosteriorModel, best: _core.GeodesicResult, options: _core.GeodesicOptions) -> list[str]:
     """What a user must know about a solution before trusting it."""
     problems = []
     if not best.converged:
         worst = max(best.constraints, key=lambda c: c.violation, default=None)
         change = abs(best.lengthDoubled / best.measure.length - 1)
         why = f"relative Newton decrement {best.residual:.1e}, expected {options.tolerance:.1e}"
+        if abs(best.residual) <= options.tolerance and not model.isExact:
+            why = "the steps shrank to nothing, as where a denoiser is no gradient field; train it longer, or take the curve for what it is"
         if worst is not None and worst.violation > 1e-2:
             why += f"; {worst.name} is {worst.extreme:.4g}, the bound is {worst.bound:.4g}"
         if change > 1e-2:

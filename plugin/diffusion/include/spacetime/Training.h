@@ -13,7 +13,7 @@ namespace Spacetime {
  * counts as much as the posteriors are too poorly sampled to count.
  */
 struct TrainingOptions {
-    int steps = 600;
+    int steps = 400;
     int batch = 0;       ///< points, and samples, a step; 0: 256, fewer where there are many variables
     int points = 20000;  ///< spacetime points whose exact posterior is computed once and trained on; fewer where that would take minutes
     int components = 128;
