@@ -15,6 +15,7 @@ the solver finds on the network exceeds the optimum, at every bound on log kappa
     python denoisers.py [--seconds 60] [--full-baseline]
 """
 import argparse
+import copy
 import json
 import math
 import pathlib
@@ -52,7 +53,7 @@ class Denoiser(torch.nn.Module):
                                           torch.nn.Linear(WIDTH, WIDTH), torch.nn.Tanh(), torch.nn.Linear(WIDTH, outputs))
 
     def features(self, eta):
-        pairs = eta.view(len(eta), -1, 2)
+        pairs = eta.view(-1, len(VARIABLES), 2)
         norm2 = 1 + pairs.square().sum(-1, keepdim=True)
         unit = pairs * norm2.rsqrt()
         waves, re, im = [norm2.log() / 6 - 1], unit[..., :1], unit[..., 1:]
@@ -63,7 +64,7 @@ class Denoiser(torch.nn.Module):
         return torch.cat(waves, -1).flatten(1)
 
     def mean(self, eta):
-        pairs = eta.view(len(eta), -1, 2)
+        pairs = eta.view(-1, len(VARIABLES), 2)
         kappa = (pairs.square().sum(-1) + 1e-12).sqrt()
         ratio, anisotropy = vonMises(kappa)
         flat = (ratio.unsqueeze(-1) * pairs).flatten(1)
@@ -153,7 +154,7 @@ def judge(name, model, steps, seconds, samples, best):
             warnings.simplefilter("ignore")
             r = next((r for r in st.geodesics(model, A, B, threads=1, **options) if list(r.windings) == [0, 0]), None)
         cells.append("   none" if r is None else f"{100 * (r.curve.measure(samples).lengthExtrapolated / best[bound] - 1):7.2f}{' ' if r.converged else '!'}")
-    print(f"{name:34s} {steps:6d} {seconds:6.0f} {e.medianError:7.3f} {e.error90:7.3f} {e.jacobianError:7.3f} {e.asymmetry:8.1e} {100 * negative:6.1f}  " + " ".join(cells), flush=True)
+    print(f"{name:20s} {steps:6d} {seconds:6.0f} {e.medianError:7.3f} {e.error90:7.3f} {e.jacobianError:7.3f} {e.asymmetry:8.1e} {100 * negative:6.1f}  " + " ".join(cells), flush=True)
 
 
 class Published:
@@ -197,6 +198,7 @@ def torchScriptTable(denoiser, samples, full):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="of CPU to train each PyTorch network")
+    parser.add_argument("--only", choices=("networks", "torchscript"))
     parser.add_argument("--full-baseline", action="store_true", help="run the published method in full and keep its length")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -206,23 +208,26 @@ def main():
     weights = np.exp(logWeights - logWeights.max())
     eta = drawPoints(x, weights / weights.sum(), 20_000, np.random.default_rng(1))
     moments = samples.moments(eta)
-    best = {bound: next(r for r in st.geodesics(samples, A, B, **options) if list(r.windings) == [0, 0]).measure.lengthExtrapolated for bound, options in BOUNDS.items()}
-    print(f"{'network':34s} {'steps':>6s} {'CPU s':>6s} {'median':>7s} {'90 %':>7s} {'J':>7s} {'asym.':>8s} {'< 0, %':>6s}   excess of the exact length, %, at kappa >= "
-          + ", ".join(BOUNDS) + "  (! not converged)")
-    begin = time.process_time()
-    own = st.train(x, VARIABLES, logWeights=logWeights, seed=1)
-    judge("mixture (st.train)", own, json.loads(own.metadata)["training"]["steps"], time.process_time() - begin, samples, best)
-    for kind in ("plain", "EDM", "conservative"):
+    if arguments.only != "torchscript":
+        best = {bound: next(r for r in st.geodesics(samples, A, B, **options) if list(r.windings) == [0, 0]).measure.lengthExtrapolated for bound, options in BOUNDS.items()}
+        print(f"{'network':20s} {'steps':>6s} {'CPU s':>6s} {'median':>7s} {'90 %':>7s} {'J':>7s} {'asym.':>8s} {'< 0, %':>6s}   excess of the exact length, %, at kappa >= "
+              + ", ".join(BOUNDS) + "  (! not converged)")
+        begin = time.process_time()
+        own = st.train(x, VARIABLES, logWeights=logWeights, seed=1)
+        judge("mixture (st.train)", own, json.loads(own.metadata)["training"]["steps"], time.process_time() - begin, samples, best)
+    for kind in ("plain", "EDM", "conservative") if arguments.only != "torchscript" else ("plain",):
         network, steps = train(kind, eta, moments, arguments.seconds)
+        if kind == "plain":
+            scripted = copy.deepcopy(network)
         network.double().eval()
 
         def denoise(x, logSnr, network=network):
             return network(torch.as_tensor(x), torch.as_tensor(logSnr)).detach().numpy()
 
-        judge(kind, st.CallableModel(denoise, VARIABLES, logSnrRange=(LOW - 3, HIGH)), steps, arguments.seconds, samples, best)
-        if kind == "EDM":
-            edm = network
-    torchScriptTable(edm.float(), samples, arguments.full_baseline)
+        if arguments.only != "torchscript":
+            judge(kind, st.CallableModel(denoise, VARIABLES, logSnrRange=(LOW - 3, HIGH)), steps, arguments.seconds, samples, best)
+    if arguments.only != "networks":
+        torchScriptTable(scripted, samples, arguments.full_baseline)
 
 
 if __name__ == "__main__":
