@@ -74,6 +74,19 @@ json describe(const std::string& path) {
     throw std::invalid_argument("'" + path + "': expected a name that ends in .safetensors, .pt, .json, .npz, .npy or .csv");
 }
 
+/// The same for a reader: of long lists their ends.
+json brief(const json& j) {
+    const size_t longest = 8;
+    if (j.is_array() && j.size() > longest && !j.front().is_object())
+        return j.front().dump() + " ... " + j.back().dump() + " (" + std::to_string(j.size()) + ")";
+    if (!j.is_structured())
+        return j;
+    json out = j;
+    for (auto& part : out)
+        part = brief(part);
+    return out;
+}
+
 void printTree(const json& j, int indent) {
     for (auto item = j.begin(); item != j.end(); ++item) {
         const bool list = item->is_array() && !item->empty() && item->front().is_object();
@@ -100,7 +113,7 @@ int runInfo(const std::vector<std::string>& words) {
     if (line.json())
         std::cout << j.dump() << "\n";
     else
-        printTree(j, 0);
+        printTree(brief(j), 0);
     return 0;
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Denoising networks of several kinds, trained alike and judged alike on alanine dipeptide: `make bench` takes the default from here.
+"""Denoising networks of several kinds, trained alike and judged alike on alanine dipeptide: why `st.train` trains the kind it does.
 
 Every network learns the exact posterior mean of the same samples at the same spread of spacetime points, in posterior standard deviations:
 
@@ -7,12 +7,14 @@ Every network learns the exact posterior mean of the same samples at the same sp
     EDM           mu = mu0 + S0^(1/2) MLP(features): preconditioned by the posterior of featureless data, as Karras et al. 2022 do by a Gaussian's
     conservative  mu = mu0 + grad MLP(features): the gradient of a scalar, J symmetric by construction
     mixture       openmmspacetime.train: gradient of a convex scalar, J a covariance by construction
+    units         the same kind of network in PyTorch, trained on mu alone
 
-The first three are PyTorch modules, saved as TorchScript or called from Python. Printed: the error of mu over the tube of points that geodesics use
+All but st.train's are PyTorch modules, called from Python. Printed: the error of mu over the tube of points that geodesics use
 (median and 90 %, posterior standard deviations), the share of those points where J is not positive, and by how much the exact length of the curve that
-the solver finds on the network exceeds the optimum, at every bound on log kappa. At last the TorchScript network against the published method on that very network.
+the solver finds on the network exceeds the optimum, at every bound on log kappa. At last two of them as TorchScript against the published method on the
+very same networks.
 
-    python denoisers.py [--seconds 60] [--full-baseline]
+    python denoisers.py [--seconds 60] [--only networks|torchscript] [--full-baseline]
 """
 import argparse
 import copy
@@ -31,7 +33,7 @@ import openmmspacetime as st
 from bench import A, B, EXAMPLE, VARIABLES, gridModel
 
 BOUNDS = {"free": {}, "e^1": dict(minLogSnr=1), "e^2": dict(minLogSnr=2), "e^3": dict(minLogSnr=3), "e^4": dict(minLogSnr=4)}
-LOW, HIGH, HARMONICS, WIDTH = 1.0, 5.5, 5, 96
+LOW, HIGH, HARMONICS, WIDTH, UNITS, KAPPA = 1.0, 5.5, 5, 96, 128, 20.0
 
 
 def vonMises(kappa):
@@ -45,9 +47,13 @@ def vonMises(kappa):
 class Denoiser(torch.nn.Module):
     """forward(x [N, 2V], logsnr [N]) -> E[(cos, sin)] [N, 2V] under a variance-preserving schedule."""
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, centers=None):
         super().__init__()
         self.kind = kind
+        if kind == "units":
+            self.tilt = torch.nn.Parameter(torch.stack([centers.cos(), centers.sin()], -1))  # of UNITS von Mises distributions, in units of KAPPA
+            self.weight = torch.nn.Parameter(torch.zeros(len(centers)))
+            return
         inputs, outputs = len(VARIABLES) * (1 + 2 * HARMONICS), 1 if kind == "conservative" else 2 * len(VARIABLES)
         self.layers = torch.nn.Sequential(torch.nn.Linear(inputs, WIDTH), torch.nn.Tanh(), torch.nn.Linear(WIDTH, WIDTH), torch.nn.Tanh(),
                                           torch.nn.Linear(WIDTH, WIDTH), torch.nn.Tanh(), torch.nn.Linear(WIDTH, outputs))
@@ -64,6 +70,12 @@ class Denoiser(torch.nn.Module):
         return torch.cat(waves, -1).flatten(1)
 
     def mean(self, eta):
+        if self.kind == "units":
+            t, tilt = eta.view(-1, 1, len(VARIABLES), 2) + KAPPA * self.tilt, KAPPA * self.tilt
+            kappa, own = ((x.square().sum(-1) + 1e-12).sqrt() for x in (t, tilt))
+            i0 = torch.special.i0e(kappa)
+            z = self.weight + (i0.log() + kappa).sum(-1) - (torch.special.i0e(own).log() + own).sum(-1)
+            return (torch.softmax(z, 1).unsqueeze(-1) * ((torch.special.i1e(kappa) / (kappa * i0)).unsqueeze(-1) * t).flatten(2)).sum(1)
         pairs = eta.view(-1, len(VARIABLES), 2)
         kappa = (pairs.square().sum(-1) + 1e-12).sqrt()
         ratio, anisotropy = vonMises(kappa)
@@ -112,20 +124,21 @@ def whitening(moments, eta):
     return np.linalg.inv(np.linalg.cholesky(H))
 
 
-def train(kind, eta, moments, seconds, seed=1):
+def train(kind, eta, moments, seconds, samples, seed=1):
     """A denoiser of that kind after `seconds` of Adam with a cosine schedule, and the steps it had."""
     torch.manual_seed(seed)
-    network = Denoiser(kind)
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    network = Denoiser(kind, torch.as_tensor(samples[np.random.default_rng(seed).choice(len(samples), UNITS)], dtype=torch.float32))
+    rate = 3e-2 if kind == "units" else 3e-3
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     floats = lambda a: torch.as_tensor(a, dtype=torch.float32)  # noqa: E731
     points, target, weight, L = floats(eta), floats(moments.mu), floats(moments.nEff / (moments.nEff + 20)), floats(whitening(moments, eta))
     begin, steps = time.process_time(), 0
     while (progress := (time.process_time() - begin) / seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * 0.5 * (1 + math.cos(math.pi * progress)) * min(1, (steps + 1) / 100)
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * progress)) * min(1, (steps + 1) / 100)
         i = torch.randint(len(points), (256,))
         error = torch.einsum("nab,nb->na", L[i], network.mean(points[i]) - target[i])
-        loss = (weight[i] * error.square().mean(1)).mean()
+        loss = (weight[i] * torch.log1p(error.square().mean(1))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -169,30 +182,29 @@ class Published:
         return self.denoiser(eta * (l.neg().exp() / l.neg().exp().add(1).sqrt()).unsqueeze(1), l)
 
 
-def torchScriptTable(denoiser, samples, full):
+def torchScriptTable(kind, denoiser, samples, full):
     import baseline
 
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "denoiser.pt"
         st.saveTorchScript(denoiser, path, VARIABLES, logSnrRange=(LOW - 3, HIGH))
         model = st.TorchScriptModel.load(str(path))
-    ends, options = [VARIABLES.naturalParameter(point, 4.0) for point in (A, B)], dict(minKappa=math.exp(4))
-    begin = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ours = st.geodesics(model, A, B, threads=1, **options)[0]
-    total, length = time.perf_counter() - begin, ours.curve.measure(samples).lengthExtrapolated
-    network = Published(denoiser)
-    step = baseline.timePerStep(network, *ends, steps=150, **options)
+    ends, network = [VARIABLES.naturalParameter(point, 4.0) for point in (A, B)], Published(denoiser)
     record = pathlib.Path(__file__).with_name("baseline.json")
-    reached = json.loads(record.read_text())
-    if full:
-        reached["TorchScript, kappa >= e^4"] = {"exact_length": baseline.solve(network, *ends, **options).length(samples, fine=True)}
-        record.write_text(json.dumps(reached, indent=1) + "\n")
-    theirs = reached.get("TorchScript, kappa >= e^4", {}).get("exact_length", float("nan"))
-    print(f"\nTorchScript, kappa >= e^4: ours {ours.seconds:.2f} s ({total:.2f} s with all windings), {ours.evaluations} evaluations, exact length {length:.4f}"
-          f"{'' if ours.converged else ' NOT CONVERGED'}; published method on this network {10_000 * step:.0f} s (10,000 steps of {1e3 * step:.2f} ms), {theirs:.4f}: "
-          f"{10_000 * step / ours.seconds:.0f} times", flush=True)
+    for problem, ours, theirs in (("free", {}, {}), ("kappa >= e^4", dict(minLogSnr=4), dict(minKappa=math.exp(4)))):
+        begin = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            best = st.geodesics(model, A, B, threads=1, **ours)[0]
+        total, length = time.perf_counter() - begin, best.curve.measure(samples).lengthExtrapolated
+        step = baseline.timePerStep(network, *ends, steps=150, **theirs)
+        reached, key = json.loads(record.read_text()), f"TorchScript, {kind}, {problem}"
+        if full:
+            reached[key] = {"exact_length": baseline.solve(network, *ends, **theirs).length(samples, fine=True)}
+            record.write_text(json.dumps(reached, indent=1) + "\n")
+        print(f"TorchScript, {kind:6s} {problem:13s} ours {best.seconds:5.2f} s ({total:5.2f} s with all windings), {best.evaluations:6d} evaluations, exact length {length:8.4f}"
+              f"{'' if best.converged else ' NOT CONVERGED'}; published method on this network {10_000 * step:4.0f} s (10,000 steps of {1e3 * step:.2f} ms), "
+              f"{reached.get(key, {}).get('exact_length', math.nan):8.4f}: {10_000 * step / best.seconds:.0f} times", flush=True)
 
 
 def main():
@@ -215,10 +227,10 @@ def main():
         begin = time.process_time()
         own = st.train(x, VARIABLES, logWeights=logWeights, seed=1)
         judge("mixture (st.train)", own, json.loads(own.metadata)["training"]["steps"], time.process_time() - begin, samples, best)
-    for kind in ("plain", "EDM", "conservative") if arguments.only != "torchscript" else ("plain",):
-        network, steps = train(kind, eta, moments, arguments.seconds)
-        if kind == "plain":
-            scripted = copy.deepcopy(network)
+    scripted = {}
+    for kind in ("units", "plain", "EDM", "conservative") if arguments.only != "torchscript" else ("units", "plain"):
+        network, steps = train(kind, eta, moments, arguments.seconds, x)
+        scripted[kind] = copy.deepcopy(network)
         network.double().eval()
 
         def denoise(x, logSnr, network=network):
@@ -227,7 +239,9 @@ def main():
         if arguments.only != "torchscript":
             judge(kind, st.CallableModel(denoise, VARIABLES, logSnrRange=(LOW - 3, HIGH)), steps, arguments.seconds, samples, best)
     if arguments.only != "networks":
-        torchScriptTable(scripted, samples, arguments.full_baseline)
+        print()
+        for kind in ("units", "plain"):
+            torchScriptTable(kind, scripted[kind], samples, arguments.full_baseline)
 
 
 if __name__ == "__main__":
