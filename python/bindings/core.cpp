@@ -123,7 +123,7 @@ NB_MODULE(_core, m) {
     nb::class_<PyMoments>(m, "Moments", "Moments of p(c|eta) at N points.")
         .def_ro("mu", &PyMoments::mu, "[N, m] expectation parameters E[T].")
         .def_prop_ro("J", [](const PyMoments& p) { return stack(p.J); }, "[N, m, m] d mu/d eta, the Fisher information of an exact posterior.")
-        .def_ro("psi", &PyMoments::psi, "[N] log-partition, None for networks.")
+        .def_ro("psi", &PyMoments::psi, "[N] log-partition, None where the model has none.")
         .def_ro("nEff", &PyMoments::nEff, "[N] effective number of samples, None where there are none.");
 
     m.attr("MIN_N_EFF") = MinNEff;

@@ -22,6 +22,15 @@ FlowOptions::Solver solverFromName(const std::string& name) {
     throw std::invalid_argument("expected solver 'adaptive' or 'heun', got '" + name + "'");
 }
 
+/// `function` with points [N, D] (called `what` in errors) from Python, which sees its progress and can interrupt it.
+template <class Result>
+auto ofPoints(Result (*function)(const PosteriorModel&, const MatrixXd&, double, const FlowOptions&), const char* what) {
+    return [function, what](const PosteriorModel& model, nb::handle points, double logSnr, FlowOptions o, nb::object progress) {
+        const MatrixXd y = columnsOf(points, what);
+        return interruptible(o.progress, progress, [&] { return function(model, y, logSnr, o); });
+    };
+}
+
 }  // namespace
 
 void bindFlow(nb::module_& m) {
@@ -57,18 +66,8 @@ void bindFlow(nb::module_& m) {
     m.def("flowNaturalParameter", [](const Variables& v, nb::handle y, double logSnr) { return rowsOf(flowNaturalParameter(v, columnsOf(y, "y"), logSnr)); }, "variables"_a,
           "y"_a, "logSnr"_a);
 
-    m.def("encode",
-          [](const PosteriorModel& model, nb::handle raw, double logSnr, FlowOptions o, nb::object progress) {
-              const MatrixXd x = columnsOf(raw, "x");
-              return interruptible(o.progress, progress, [&] { return encode(model, x, logSnr, o); });
-          },
-          "model"_a, "raw"_a, "logSnr"_a, "options"_a, "progress"_a.none());
-    m.def("decode",
-          [](const PosteriorModel& model, nb::handle latent, double logSnr, FlowOptions o, nb::object progress) {
-              const MatrixXd y = columnsOf(latent, "latent");
-              return interruptible(o.progress, progress, [&] { return decode(model, y, logSnr, o); });
-          },
-          "model"_a, "y"_a, "logSnr"_a, "options"_a, "progress"_a.none());
+    m.def("encode", ofPoints(&encode, "x"), "model"_a, "raw"_a, "logSnr"_a, "options"_a, "progress"_a.none());
+    m.def("decode", ofPoints(&decode, "latent"), "model"_a, "y"_a, "logSnr"_a, "options"_a, "progress"_a.none());
     m.def("transport",
           [](const PosteriorModel& model, nb::handle points, double from, double to, FlowOptions o, nb::object progress) {
               const MatrixXd y = columnsOf(points, "x");
@@ -103,12 +102,7 @@ void bindFlow(nb::module_& m) {
               return stack(interruptible(o.progress, progress, [&] { return decoderJacobian(model, y, logSnr, o); }));
           },
           "model"_a, "y"_a, "logSnr"_a, "options"_a, "progress"_a.none());
-    m.def("decodeCurve",
-          [](const PosteriorModel& model, nb::handle latent, double logSnr, FlowOptions o, nb::object progress) {
-              const MatrixXd y = columnsOf(latent, "latent");
-              return interruptible(o.progress, progress, [&] { return decodeCurve(model, y, logSnr, o); });
-          },
-          "model"_a, "y"_a, "logSnr"_a, "options"_a, "progress"_a.none());
+    m.def("decodeCurve", ofPoints(&decodeCurve, "latent"), "model"_a, "y"_a, "logSnr"_a, "options"_a, "progress"_a.none());
     m.def("pullbackGeodesic",
           [](const PosteriorModel& model, nb::handle yA, nb::handle yB, double logSnr, int points, bool minimize, const FlowOptions& flow, nb::object progress) {
               const VectorXd a = vectorOf(yA, "latentA"), b = vectorOf(yB, "latentB");

@@ -140,6 +140,9 @@ TEST(Network, PointsDoNotDependOnTheirBatch) {
         EXPECT_LT((one.J[0] - all.J[c]).norm(), 1e-12);
     }
     EXPECT_EQ(model.evaluations(), 14);
+    const long before = PosteriorModel::evaluationsOfThread();
+    model.moments(eta);
+    EXPECT_EQ(PosteriorModel::evaluationsOfThread() - before, 7);  // what a solver reports
 }
 
 namespace {

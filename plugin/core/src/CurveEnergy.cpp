@@ -49,7 +49,7 @@ CurveState evaluate(const CurveProblem& problem, const MatrixXd& zeta, const Cur
         const VectorXd step = s.eta.col(i + 1) - s.eta.col(i);
         s.squares[i] = step.dot(s.moments.mu.col(i + 1) - s.moments.mu.col(i));
         if (!model.isExact()) {
-            // Where a network's J is not positive an edge can come out much shorter than its own metric says: an artefact, not a short cut.
+            // Where a denoiser's J is not positive an edge can come out much shorter than its own metric says: an artefact, not a short cut.
             const double floor = 0.125 * step.dot((s.metric[i] + s.metric[i + 1]) * step);
             if (base == nullptr)
                 s.inconsistent[i] = s.squares[i] < floor;

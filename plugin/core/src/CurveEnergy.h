@@ -26,7 +26,7 @@ struct CurveProblem {
 struct CurveState {
     Eigen::MatrixXd zeta, eta, middle;    // nodes in the chart and in natural parameters, [m x N+1]; middles of the edges in eta, [m x N] or empty
     Moments moments, middleMoments;
-    std::vector<Eigen::MatrixXd> metric;  // H, or the positive part of J where the model is a network
+    std::vector<Eigen::MatrixXd> metric;  // H, or the positive part of J where the model is not exact
     std::vector<bool> inconsistent;       // edges valued by the metric because D eta · D mu is too small to be true
     Eigen::VectorXd squares, weights;     // Fisher-Rao square and conformal weight of each edge
     double sum = 0;                       // of weighted squares
@@ -39,9 +39,9 @@ struct CurveState {
 };
 
 /**
- * The value alone: mu for an exact posterior; a network is also asked for J, which tells its artefacts apart.
+ * The value alone: mu for an exact posterior; a denoiser is also asked for J, which tells its artefacts apart.
  *
- * Within one step of the solver a network's artefacts stay those of `base`, and so does the metric that values them: the
+ * Within one step of the solver a denoiser's artefacts stay those of `base`, and so does the metric that values them: the
  * derivatives know nothing of how either changes, and a step would be refused that the derivatives promise.
  */
 CurveState evaluate(const CurveProblem& problem, const Eigen::MatrixXd& zeta, const CurveState* base = nullptr);

@@ -453,7 +453,7 @@ MatrixXd sampleReverseSde(const PosteriorModel& model, int count, const Sampling
             }
             const MatrixXd C = 0.5 * (m.J[k] + m.J[k].transpose()).block(first, first, D, D);
             const Eigen::SelfAdjointEigenSolver<MatrixXd> eigen(variance * (1 - r) * MatrixXd::Identity(D, D) + (1 - r) * (1 - r) * C);
-            // A network's covariance may have a negative eigenvalue.
+            // A denoiser's covariance may have a negative eigenvalue.
             // The symmetric root: eigenvectors of their own would turn with the last digit of C where eigenvalues are close.
             y.col(k) += eigen.eigenvectors() * eigen.eigenvalues().cwiseMax(0).cwiseSqrt().cwiseProduct(eigen.eigenvectors().transpose() * noise.col(k));
         }

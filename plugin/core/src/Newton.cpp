@@ -26,7 +26,7 @@ const int MaxDoublings = 5;
 const double ShareOfGap = 0.05;
 /// A curve whose energy grew by this factor while it was pushed is folded: the start is given up.
 const double FoldedFactor = 40;
-/// Steps without a smaller objective after which a network, whose artefacts may come and go, is left where it is.
+/// Steps without a smaller objective after which a denoiser, whose artefacts may come and go, is left where it is.
 const int PatienceWithArtefacts = 15;
 /// Times that a step is halved until it leaves every slack positive.
 const int MaxHalvings = 4;

@@ -286,7 +286,7 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
         }
         GeodesicResult r = finishWithReserve(task, work, windings);
         if (!r.converged && !interrupted && !task.polish.empty() && task.model.isExact()) {
-            // Where the interior point stalled: the same way once more with the barrier that does not. A network, whose artefacts keep
+            // Where the interior point stalled: the same way once more with the barrier that does not. A denoiser, whose artefacts keep
             // curves from converging whatever the barrier, would pay for it in vain.
             Work again = untouched;
             again.smoothBarrier = true;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/DenoiserModel.h"
+#include "ModelFile.h"
 #include "spacetime/Text.h"
 #include <Eigen/Eigenvalues>
 #include <algorithm>
@@ -18,13 +19,7 @@ namespace Spacetime {
 
 namespace {
 
-const char* const Format = "spacetime-model";
-const int Version = 1;
 const double NaN = std::numeric_limits<double>::quiet_NaN();
-/// Ends of a curve are asked for at the very edge of the range: rounding must not refuse them.
-const double LogSnrTolerance = 1e-6;
-/// Centres may leave the range of the data by this share of its width.
-const double RangeMargin = 0.1;
 
 const char* const Schedules[] = {"vp", "cosine", "ve", "edm", "flow"};
 const char* const PredictionKinds[] = {"x0", "eps", "score", "v", "flow", "edm"};
@@ -112,8 +107,8 @@ struct RelationAndSlope {
 }  // namespace
 
 json DenoiserParameters::toJson() const {
-    json j = {{"format", Format},
-              {"version", Version},
+    json j = {{"format", ModelFormat},
+              {"version", ModelVersion},
               {"variables", variables.toJson()},
               {"schedule", schedule},
               {"prediction", prediction},
@@ -136,10 +131,10 @@ DenoiserParameters DenoiserParameters::fromJson(const json& j, const std::string
     const std::string key = where + ", key ";
     if (!j.is_object())
         throw std::invalid_argument(where + ": expected a JSON object");
-    if (j.value("format", json()) != Format)
-        throw std::invalid_argument(key + "'format': expected '" + Format + "', got " + j.value("format", json()).dump());
-    if (const json version = j.value("version", json()); !version.is_number_integer() || version > Version)
-        throw std::invalid_argument(key + "'version': this program reads up to " + std::to_string(Version) + ", got " + version.dump() +
+    if (j.value("format", json()) != ModelFormat)
+        throw std::invalid_argument(key + "'format': expected '" + ModelFormat + "', got " + j.value("format", json()).dump());
+    if (const json version = j.value("version", json()); !version.is_number_integer() || version > ModelVersion)
+        throw std::invalid_argument(key + "'version': this program reads up to " + std::to_string(ModelVersion) + ", got " + version.dump() +
                                     ": upgrade openmm-spacetime (pip install --upgrade openmm-spacetime)");
     std::string reading = "variables";
     try {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/NetworkModel.h"
+#include "ModelFile.h"
 #include "spacetime/Safetensors.h"
 #include "spacetime/Text.h"
 #include <algorithm>
@@ -14,13 +15,6 @@ namespace Spacetime {
 
 namespace {
 
-const char* const Format = "spacetime-model";
-const int Version = 1;
-/// Ends of a curve are asked for at the very edge of the range: rounding must not refuse them.
-const double LogSnrTolerance = 1e-6;
-/// Unlifted centres may leave the range of the data by this share of its width (training goes as far).
-const double RangeMargin = 0.1;
-
 json toJson(const VectorXd& v) { return std::vector<double>(v.data(), v.data() + v.size()); }
 
 VectorXd vectorFrom(const json& j) {
@@ -30,7 +24,7 @@ VectorXd vectorFrom(const json& j) {
 
 }  // namespace
 
-NetworkModel::NetworkModel(NetworkParameters parameters) : PosteriorModel(parameters.variables), p(std::move(parameters)), mixture(vars, p.components) {
+NetworkModel::NetworkModel(NetworkParameters parameters) : MixtureModel(parameters.variables, parameters.components), p(std::move(parameters)) {
     if (vars.size() == 0)
         throw std::invalid_argument("NetworkModel: expected at least one variable");
     if (!(p.minLogSnr < p.maxLogSnr) || !std::isfinite(p.minLogSnr) || !std::isfinite(p.maxLogSnr))
@@ -45,8 +39,6 @@ NetworkModel::NetworkModel(NetworkParameters parameters) : PosteriorModel(parame
     if (p.low.size() != vars.numUnlifted() || p.high.size() != vars.numUnlifted() || !(p.low.array() < p.high.array()).all())
         throw std::invalid_argument("NetworkModel: expected a range of positive width for each of " + std::to_string(vars.numUnlifted()) + " unlifted variables");
 }
-
-Moments NetworkModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const { return mixture.moments(eta, order, direction); }
 
 void NetworkModel::checkRange(const VectorXd& eta, const std::string& what) const {
     if (eta.size() != numStatistics() || !eta.allFinite())
@@ -92,8 +84,8 @@ json NetworkModel::metadata() const {
             u++;
         }
     }
-    return {{"format", Format},
-            {"version", Version},
+    return {{"format", ModelFormat},
+            {"version", ModelVersion},
             {"variables", vars.toJson()},
             {"schedule", "vp"},
             {"prediction", "x0"},
@@ -106,7 +98,7 @@ json NetworkModel::metadata() const {
 
 void NetworkModel::save(const std::string& path) const {
     Safetensors file;
-    file.metadata = {{"format", Format}, {"version", std::to_string(Version)}, {"model", metadata().dump()}};
+    file.metadata = {{"format", ModelFormat}, {"version", std::to_string(ModelVersion)}, {"model", metadata().dump()}};
     auto add = [&](const std::string& name, const MatrixXd& a, std::vector<std::int64_t> shape) {
         Safetensors::Tensor t;
         t.shape = std::move(shape);
@@ -131,11 +123,11 @@ std::unique_ptr<NetworkModel> NetworkModel::load(const std::string& path) {
         const auto found = file.metadata.find(key);
         return found == file.metadata.end() ? std::string() : found->second;
     };
-    if (entry("format") != Format)
-        throw std::invalid_argument(where + "is not a model file: expected the metadata format '" + Format + "', got '" + entry("format") + "'");
+    if (entry("format") != ModelFormat)
+        throw std::invalid_argument(where + "is not a model file: expected the metadata format '" + ModelFormat + "', got '" + entry("format") + "'");
     const double version = parseNumber(entry("version"), where + "metadata version");
-    if (version > Version)
-        throw std::invalid_argument(where + "has format version " + entry("version") + ", this program reads up to " + std::to_string(Version) +
+    if (version > ModelVersion)
+        throw std::invalid_argument(where + "has format version " + entry("version") + ", this program reads up to " + std::to_string(ModelVersion) +
                                     ": upgrade openmm-spacetime (pip install --upgrade openmm-spacetime)");
     try {
         const json meta = json::parse(entry("model"));

@@ -7,7 +7,7 @@ namespace Spacetime {
 
 /**
  * Riemannian geometry of spacetime. A point is a natural parameter eta (Variables::naturalParameter makes one), the metric at it is the
- * Fisher information H(eta) = Cov[T], the Hessian of the log-partition psi (arXiv:2505.17517). For a network H is the symmetric part of J.
+ * Fisher information H(eta) = Cov[T], the Hessian of the log-partition psi (arXiv:2505.17517). Where a model is not exact H is the symmetric part of J.
  */
 
 struct ExponentialOptions {

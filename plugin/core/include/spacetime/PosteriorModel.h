@@ -17,7 +17,7 @@ inline constexpr double MinNEff = 30;
 /// Moments of p(c|eta) ∝ q(c) exp(eta·T(c)) at n points. Members that were not asked for are empty.
 struct Moments {
     Eigen::MatrixXd mu;                  ///< [m x n] expectation parameters E[T]
-    std::vector<Eigen::MatrixXd> J;      ///< n times [m x m], d mu/d eta: Cov[T] for a true posterior, not symmetric for a network
+    std::vector<Eigen::MatrixXd> J;      ///< n times [m x m], d mu/d eta: Cov[T] for a true posterior, not symmetric for a denoiser of another program
     std::vector<Eigen::MatrixXd> third;  ///< n times [m x m], derivative of sym(J) along the given direction
     Eigen::VectorXd psi;                 ///< [n] log-partition, empty where hasPsi() is false
     Eigen::VectorXd nEff;                ///< [n] effective number of samples, empty where the model has none

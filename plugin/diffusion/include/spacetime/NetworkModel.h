@@ -30,7 +30,7 @@ struct NetworkParameters {
  * covariance, whatever the training has left of errors: lengths cannot turn negative, and neither can a solver exploit where
  * they would.
  */
-class NetworkModel : public PosteriorModel {
+class NetworkModel : public MixtureModel {
 public:
     /// Throws std::invalid_argument where shapes do not fit together.
     explicit NetworkModel(NetworkParameters parameters);
@@ -38,10 +38,6 @@ public:
     static std::unique_ptr<NetworkModel> load(const std::string& path);
     void save(const std::string& path) const;
 
-    bool isExact() const override { return true; }
-    bool hasPsi() const override { return true; }
-    double dataVariance() const override { return mixture.dataVariance(); }
-    Eigen::VectorXd dataMean() const override { return mixture.dataMean(); }
     /// The highest that was trained.
     double dataLogSnr() const override { return p.maxLogSnr; }
     /// Log-SNR within the trained range (kappa of lifted variables from 0 up), centres where there are data.
@@ -51,12 +47,8 @@ public:
     /// The metadata of the file: variables, schedule, range, network shape, training record.
     nlohmann::json metadata() const;
 
-protected:
-    Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
-
 private:
     NetworkParameters p;
-    MixtureModel mixture;
 };
 
 }  // namespace Spacetime
