@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "ReferenceVariables.h"
 #include "openmmspacetime/SpacetimeForceKernels.h"
-#include "openmmspacetime/internal/VariableSet.h"
 
 namespace SpacetimePlugin {
 
@@ -17,12 +17,15 @@ public:
     void copyParametersToContext(OpenMM::ContextImpl& context, const SpacetimeForce& force) override;
 
 private:
-    VariableSet variables;
+    void moveTo(double s);
+
+    ReferenceVariables variables;
     CurveInterpolant curve;
     std::string parameterName;
     bool usePeriodic = false;
-    // Kept between steps so that a step allocates nothing.
-    std::vector<double> values, statistic, eta, etaDerivative;
+    // eta and d eta/ds of each walker where the Context parameter was last.
+    double lastS = -1;
+    std::vector<double> eta, etaDerivative;
 };
 
 }  // namespace SpacetimePlugin

@@ -13,24 +13,41 @@ static ReferencePlatform::PlatformData& platformData(ContextImpl& context) {
 }
 
 void ReferenceCalcSpacetimeForceKernel::initialize(const System& system, const SpacetimeForce& force) {
-    variables = VariableSet(force);
+    variables = ReferenceVariables(VariableSet(force));
     curve = force.getInterpolant();
     parameterName = force.getParameterName();
     usePeriodic = force.usesPeriodicBoundaryConditions();
+}
+
+void ReferenceCalcSpacetimeForceKernel::moveTo(double s) {
+    if (s == lastS)
+        return;
+    const vector<VariableSet::Walker>& walkers = variables.getVariables().getWalkers();
+    int m = curve.getNumComponents();
+    eta.resize(m*walkers.size());
+    etaDerivative.resize(m*walkers.size());
+    for (size_t i = 0; i < walkers.size(); i++) {
+        curve.evaluate(walkers[i].intercept+walkers[i].slope*s, &eta[m*i], &etaDerivative[m*i]);
+        for (int k = 0; k < m; k++)
+            etaDerivative[m*i+k] *= walkers[i].slope;
+    }
+    lastS = s;
 }
 
 double ReferenceCalcSpacetimeForceKernel::execute(ContextImpl& context, bool includeForces, bool includeEnergy) {
     ReferencePlatform::PlatformData& data = platformData(context);
     const Vec3* box = (usePeriodic ? data.periodicBoxVectors : nullptr);
     double kT = context.getParameter(SpacetimeForce::KT());
-    curve.evaluate(context.getParameter(parameterName), eta, &etaDerivative);
-    variables.measure(*data.positions, box, values);
-    variables.computeStatistic(values, statistic);
-    if (includeForces)
-        variables.addForces(*data.positions, box, values, eta, kT, *data.forces);
-    double product = dot(eta, statistic);
+    moveTo(getS(context, parameterName));
+    double product = 0, derivative = 0;
+    int m = curve.getNumComponents(), numWalkers = static_cast<int>(variables.getVariables().getWalkers().size());
+    for (int i = 0; i < numWalkers; i++) {
+        ReferenceVariables::Products p = variables.evaluate(i, *data.positions, box, &eta[m*i], &etaDerivative[m*i], kT, includeForces ? data.forces : nullptr);
+        product += p.energy;
+        derivative += p.derivative;
+    }
     auto& derivatives = *data.energyParameterDerivatives;
-    derivatives[parameterName] -= kT*dot(etaDerivative, statistic);
+    derivatives[parameterName] -= kT*derivative;
     derivatives[SpacetimeForce::KT()] -= product;
     return includeEnergy ? -kT*product : 0.0;
 }
@@ -41,8 +58,9 @@ void ReferenceCalcSpacetimeForceKernel::getVariableValues(ContextImpl& context, 
 }
 
 void ReferenceCalcSpacetimeForceKernel::copyParametersToContext(ContextImpl& context, const SpacetimeForce& force) {
-    variables = VariableSet(force);
+    variables = ReferenceVariables(VariableSet(force));
     curve = force.getInterpolant();
+    lastS = -1;
 }
 
 }  // namespace SpacetimePlugin

@@ -16,8 +16,11 @@ void CurveInterpolant::evaluate(double s, std::vector<double>& eta, std::vector<
     eta.resize(numComponents);
     if (derivative != nullptr)
         derivative->resize(numComponents);
-    Spacetime::evaluateHermite(nodes.data(), static_cast<int>(nodes.size()), values.data(), slopes.data(), numComponents, s, eta.data(),
-                               derivative == nullptr ? nullptr : derivative->data());
+    evaluate(s, eta.data(), derivative == nullptr ? nullptr : derivative->data());
+}
+
+void CurveInterpolant::evaluate(double s, double* eta, double* derivative) const {
+    Spacetime::evaluateHermite(nodes.data(), static_cast<int>(nodes.size()), values.data(), slopes.data(), numComponents, s, eta, derivative);
 }
 
 }  // namespace SpacetimePlugin

@@ -69,6 +69,9 @@ void PathSampler::begin(Context& context) {
         throw OpenMMException("PathSampler: the number of steps must be a multiple of the steps per move, but "+std::to_string(numSteps)+" steps are not a multiple of "+
                               std::to_string(stepsPerMove));
     impl = &force.getImpl(context);
+    if (impl->getVariables().getWalkers().size() > 1)
+        throw OpenMMException("PathSampler: it drives one walker, but the SpacetimeForce has "+std::to_string(impl->getVariables().getWalkers().size())+
+                              "; move the Context parameter in a loop of your own and read getVariableValues()");
     this->context = &context;
     numMoves = numSteps/stepsPerMove;
     movesDone = 0;

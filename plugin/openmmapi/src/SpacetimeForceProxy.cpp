@@ -14,7 +14,8 @@ using std::vector;
 
 namespace SpacetimePlugin {
 
-static const int VERSION = 1;
+// 2: centroids, frames, walkers, angles, distances and positions.
+static const int VERSION = 2;
 
 SpacetimeForceProxy::SpacetimeForceProxy() : SerializationProxy("SpacetimeForce") {
 }
@@ -28,24 +29,65 @@ void SpacetimeForceProxy::serialize(const void* object, SerializationNode& node)
     node.setDoubleProperty("temperature", force.getTemperature());
     node.setDoubleProperty("defaultS", force.getDefaultS());
     node.setStringProperty("parameterName", force.getParameterName());
+    vector<int> sites;
+    vector<double> weights;
+    vector<Vec3> reference;
+    SerializationNode& centroids = node.createChildNode("Centroids");
+    for (int i = 0; i < force.getNumCentroids(); i++) {
+        force.getCentroidParameters(-1-i, sites, weights);
+        SerializationNode& child = centroids.createChildNode("Centroid");
+        for (size_t k = 0; k < sites.size(); k++) {
+            SerializationNode& member = child.createChildNode("Particle").setIntProperty("p", sites[k]);
+            if (!weights.empty())
+                member.setDoubleProperty("weight", weights[k]);
+        }
+    }
+    SerializationNode& frames = node.createChildNode("Frames");
+    for (int i = 0; i < force.getNumFrames(); i++) {
+        force.getFrameParameters(i, sites, reference, weights);
+        SerializationNode& child = frames.createChildNode("Frame");
+        for (size_t k = 0; k < sites.size(); k++) {
+            SerializationNode& member = child.createChildNode("Site").setIntProperty("p", sites[k]);
+            member.setDoubleProperty("x", reference[k][0]).setDoubleProperty("y", reference[k][1]).setDoubleProperty("z", reference[k][2]);
+            if (!weights.empty())
+                member.setDoubleProperty("weight", weights[k]);
+        }
+    }
     SerializationNode& variables = node.createChildNode("Variables");
     for (int i = 0; i < force.getNumVariables(); i++) {
-        if (force.getVariableType(i) == SpacetimeForce::Torsion) {
-            int p1, p2, p3, p4;
+        int p1, p2, p3, p4, axis, frame;
+        double period, shift, scale;
+        auto create = [&](const char* kind) -> SerializationNode& { return variables.createChildNode(kind).setStringProperty("name", force.getVariableName(i)); };
+        auto setScale = [&](SerializationNode& child) { child.setDoubleProperty("shift", shift).setDoubleProperty("scale", scale); };
+        switch (force.getVariableType(i)) {
+        case SpacetimeForce::Torsion:
             force.getTorsionParameters(i, p1, p2, p3, p4);
-            SerializationNode& child = variables.createChildNode("Torsion");
-            child.setStringProperty("name", force.getVariableName(i));
-            child.setIntProperty("p1", p1).setIntProperty("p2", p2).setIntProperty("p3", p3).setIntProperty("p4", p4);
+            create("Torsion").setIntProperty("p1", p1).setIntProperty("p2", p2).setIntProperty("p3", p3).setIntProperty("p4", p4);
+            break;
+        case SpacetimeForce::Coordinate:
+            force.getCoordinateParameters(i, p1, axis, period, shift, scale);
+            setScale(create("Coordinate").setIntProperty("p", p1).setIntProperty("axis", axis).setDoubleProperty("period", period));
+            break;
+        case SpacetimeForce::Angle:
+            force.getAngleParameters(i, p1, p2, p3, shift, scale);
+            setScale(create("Angle").setIntProperty("p1", p1).setIntProperty("p2", p2).setIntProperty("p3", p3));
+            break;
+        case SpacetimeForce::Distance:
+            force.getDistanceParameters(i, p1, p2, shift, scale);
+            setScale(create("Distance").setIntProperty("p1", p1).setIntProperty("p2", p2));
+            break;
+        case SpacetimeForce::Position:
+            force.getPositionParameters(i, p1, axis, frame, shift, scale);
+            setScale(create("Position").setIntProperty("p", p1).setIntProperty("axis", axis).setIntProperty("frame", frame));
+            break;
         }
-        else {
-            int particle, axis;
-            double period, shift, scale;
-            force.getCoordinateParameters(i, particle, axis, period, shift, scale);
-            SerializationNode& child = variables.createChildNode("Coordinate");
-            child.setStringProperty("name", force.getVariableName(i));
-            child.setIntProperty("p", particle).setIntProperty("axis", axis);
-            child.setDoubleProperty("period", period).setDoubleProperty("shift", shift).setDoubleProperty("scale", scale);
-        }
+    }
+    SerializationNode& walkers = node.createChildNode("Walkers");
+    for (int i = 0; i < force.getNumWalkers(); i++) {
+        int offset;
+        double intercept, slope;
+        force.getWalkerParameters(i, offset, intercept, slope);
+        walkers.createChildNode("Walker").setIntProperty("offset", offset).setDoubleProperty("intercept", intercept).setDoubleProperty("slope", slope);
     }
     const vector<double>& s = force.getS();
     const vector<double>& eta = force.getEta();
@@ -74,16 +116,55 @@ void* SpacetimeForceProxy::deserialize(const SerializationNode& node) const {
             eta.push_back(child.getDoubleProperty("eta"+std::to_string(k)));
     }
     auto force = std::make_unique<SpacetimeForce>(s, eta, node.getDoubleProperty("temperature"));
-    for (auto& child : node.getChildNode("Variables").getChildren()) {
-        if (child.getName() == "Torsion")
-            force->addTorsion(child.getIntProperty("p1"), child.getIntProperty("p2"), child.getIntProperty("p3"), child.getIntProperty("p4"),
-                              child.getStringProperty("name"));
-        else if (child.getName() == "Coordinate")
-            force->addCoordinate(child.getIntProperty("p"), child.getIntProperty("axis"), child.getDoubleProperty("period"),
-                                 child.getDoubleProperty("shift"), child.getDoubleProperty("scale"), child.getStringProperty("name"));
-        else
-            throw OpenMMException("SpacetimeForce: unknown kind of variable in XML: "+child.getName());
+    // Version 1 has no child of some names.
+    auto childrenOf = [&](const string& name) {
+        for (const SerializationNode& child : node.getChildren())
+            if (child.getName() == name)
+                return child.getChildren();
+        return vector<SerializationNode>();
+    };
+    auto weightsOf = [](const SerializationNode& parent) {
+        vector<double> weights;
+        for (auto& member : parent.getChildren())
+            if (member.hasProperty("weight"))
+                weights.push_back(member.getDoubleProperty("weight"));
+        return weights;
+    };
+    for (auto& child : childrenOf("Centroids")) {
+        vector<int> particles;
+        for (auto& member : child.getChildren())
+            particles.push_back(member.getIntProperty("p"));
+        force->addCentroid(particles, weightsOf(child));
     }
+    for (auto& child : childrenOf("Frames")) {
+        vector<int> sites;
+        vector<Vec3> reference;
+        for (auto& member : child.getChildren()) {
+            sites.push_back(member.getIntProperty("p"));
+            reference.push_back(Vec3(member.getDoubleProperty("x"), member.getDoubleProperty("y"), member.getDoubleProperty("z")));
+        }
+        force->addFrame(sites, reference, weightsOf(child));
+    }
+    for (auto& child : childrenOf("Variables")) {
+        const string& kind = child.getName();
+        const string& name = child.getStringProperty("name");
+        auto site = [&](const char* key) { return child.getIntProperty(key); };
+        auto number = [&](const char* key) { return child.getDoubleProperty(key); };
+        if (kind == "Torsion")
+            force->addTorsion(site("p1"), site("p2"), site("p3"), site("p4"), name);
+        else if (kind == "Coordinate")
+            force->addCoordinate(site("p"), site("axis"), number("period"), number("shift"), number("scale"), name);
+        else if (kind == "Angle")
+            force->addAngle(site("p1"), site("p2"), site("p3"), number("shift"), number("scale"), name);
+        else if (kind == "Distance")
+            force->addDistance(site("p1"), site("p2"), number("shift"), number("scale"), name);
+        else if (kind == "Position")
+            force->addPosition(site("p"), site("axis"), site("frame"), number("shift"), number("scale"), name);
+        else
+            throw OpenMMException("SpacetimeForce: unknown kind of variable in XML: "+kind);
+    }
+    for (auto& child : childrenOf("Walkers"))
+        force->addWalker(child.getIntProperty("offset"), child.getDoubleProperty("intercept"), child.getDoubleProperty("slope"));
     force->setName(node.getStringProperty("name"));
     force->setForceGroup(node.getIntProperty("forceGroup"));
     force->setUsesPeriodicBoundaryConditions(node.getBoolProperty("usesPeriodic"));

@@ -1,141 +1,163 @@
 // SPDX-License-Identifier: MIT
 #include "openmmspacetime/internal/VariableSet.h"
-#include "openmmspacetime/SpacetimeForce.h"
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
 
 using OpenMM::Vec3;
+using std::vector;
 
 namespace SpacetimePlugin {
 
 namespace {
 
-const double TWO_PI = 2*M_PI;
-
-// Vector from a to b, or to the nearest image of b.
-Vec3 displacement(const Vec3& a, const Vec3& b, const Vec3* box) {
-    Vec3 d = b-a;
-    if (box != nullptr)
-        for (int k = 2; k >= 0; k--)
-            d -= box[k]*std::floor(d[k]/box[k][k]+0.5);
-    return d;
+vector<double> normalized(const vector<double>& weights, size_t count) {
+    vector<double> result = (weights.empty() ? vector<double>(count, 1.0) : weights);
+    double sum = 0;
+    for (double w : result)
+        sum += w;
+    for (double& w : result)
+        w /= sum;
+    return result;
 }
-
-struct TorsionGeometry {
-    TorsionGeometry(const int* p, const std::vector<Vec3>& positions, const Vec3* box)
-            : b1(displacement(positions[p[0]], positions[p[1]], box)), b2(displacement(positions[p[1]], positions[p[2]], box)),
-              b3(displacement(positions[p[2]], positions[p[3]], box)), n1(b1.cross(b2)), n2(b2.cross(b3)) {
-    }
-    Vec3 b1, b2, b3, n1, n2;
-};
 
 }  // namespace
 
 VariableSet::VariableSet(const SpacetimeForce& force) {
-    for (int i = 0; i < force.getNumVariables(); i++) {
-        Variable v;
-        v.name = force.getVariableName(i);
-        v.isTorsion = (force.getVariableType(i) == SpacetimeForce::Torsion);
-        if (v.isTorsion) {
-            force.getTorsionParameters(i, v.particles[0], v.particles[1], v.particles[2], v.particles[3]);
-            v.period = TWO_PI;
+    // Sites in the order in which they are first used; centroids get negative numbers until the number of single sites is known. A particle of which both
+    // the place and the place relative to others matter makes two sites.
+    std::map<std::pair<int, bool>, int> numbers;
+    vector<std::pair<int, bool>> usedCentroids;
+    auto numberOf = [&](int handle, bool isAbsolute) {
+        auto inserted = numbers.insert({{handle, isAbsolute}, 0});
+        if (inserted.second) {
+            if (handle >= 0) {
+                inserted.first->second = static_cast<int>(entries.size());
+                entries.push_back({handle, isAbsolute});
+            }
+            else {
+                usedCentroids.push_back({handle, isAbsolute});
+                inserted.first->second = -static_cast<int>(usedCentroids.size());
+            }
         }
-        else
-            force.getCoordinateParameters(i, v.particles[0], v.axis, v.period, v.shift, v.scale);
+        return inserted.first->second;
+    };
+    for (const SpacetimeForce::Variable& source : force.variables) {
+        Variable v;
+        v.name = source.name;
+        v.type = source.type;
+        for (int handle : source.sites)
+            v.sites.push_back(numberOf(handle, source.type == SpacetimeForce::Coordinate));
+        v.axis = source.axis;
+        v.frame = std::max(source.frame, 0);
+        v.period = source.period;
+        v.shift = source.shift;
+        v.scale = source.scale;
+        if (source.type == SpacetimeForce::Position) {
+            const vector<int>& sites = force.frames[source.frame].sites;
+            v.isInFrame = (std::find(sites.begin(), sites.end(), source.sites[0]) != sites.end());
+        }
         if (!v.isLifted())
             quadratic = true;
         variables.push_back(v);
     }
+    for (const SpacetimeForce::Frame& source : force.frames) {
+        Frame f;
+        for (int handle : source.sites)
+            f.sites.push_back(numberOf(handle, false));
+        f.weights = normalized(source.weights, source.sites.size());
+        for (size_t i = 0; i < source.sites.size(); i++)
+            f.center += source.reference[i]*f.weights[i];
+        for (const Vec3& r : source.reference)
+            f.reference.push_back(r-f.center);
+        frames.push_back(f);
+    }
+    numSingleSites = static_cast<int>(entries.size());
+    for (auto& used : usedCentroids) {
+        const SpacetimeForce::Centroid& source = force.centroids[-1-used.first];
+        centroids.push_back({static_cast<int>(entries.size()), normalized(source.weights, source.particles.size())});
+        for (int particle : source.particles)
+            entries.push_back({particle, used.second});
+    }
+    auto renumber = [&](int& site) {
+        if (site < 0)
+            site = numSingleSites-1-site;
+    };
+    for (Variable& v : variables)
+        for (int& site : v.sites)
+            renumber(site);
+    for (Frame& f : frames)
+        for (int& site : f.sites)
+            renumber(site);
     int offset = (quadratic ? 1 : 0);
-    for (auto& v : variables) {
+    for (Variable& v : variables) {
         v.offset = offset;
         offset += (v.isLifted() ? 2 : 1);
     }
     numStatistics = offset;
+    for (const SpacetimeForce::Walker& w : force.walkers)
+        walkers.push_back({w.offset, w.intercept, w.slope});
+    if (walkers.empty())
+        walkers.push_back({0, 0.0, 1.0});
+}
+
+void VariableSet::appendParticles(int site, vector<int>& particles) const {
+    if (site < numSingleSites)
+        particles.push_back(entries[site].particle);
+    else {
+        const Centroid& c = centroids[site-numSingleSites];
+        for (size_t i = 0; i < c.weights.size(); i++)
+            particles.push_back(entries[c.first+i].particle);
+    }
+}
+
+vector<int> VariableSet::getParticles(int index) const {
+    vector<int> result;
+    for (int site : variables[index].sites)
+        appendParticles(site, result);
+    if (variables[index].type == SpacetimeForce::Position)
+        for (int site : frames[variables[index].frame].sites)
+            appendParticles(site, result);
+    return result;
 }
 
 bool VariableSet::hasSameTopology(const VariableSet& other) const {
-    if (size() != other.size())
-        return false;
-    for (int i = 0; i < size(); i++) {
-        const Variable &a = variables[i], &b = other.variables[i];
-        if (a.isTorsion != b.isTorsion || a.axis != b.axis || a.isLifted() != b.isLifted() || !std::equal(a.particles, a.particles+4, b.particles))
-            return false;
-    }
-    return true;
+    auto sameVariable = [](const Variable& a, const Variable& b) {
+        return a.sites == b.sites &&
+               std::make_tuple(a.type, a.axis, a.frame, a.isInFrame, a.isLifted()) == std::make_tuple(b.type, b.axis, b.frame, b.isInFrame, b.isLifted());
+    };
+    auto sameEntry = [](const Entry& a, const Entry& b) { return a.particle == b.particle && a.isAbsolute == b.isAbsolute; };
+    auto sameCentroid = [](const Centroid& a, const Centroid& b) { return a.first == b.first && a.weights == b.weights; };
+    auto sameFrame = [](const Frame& a, const Frame& b) {
+        return a.sites == b.sites && a.weights == b.weights && a.center == b.center && a.reference == b.reference;
+    };
+    auto sameWalker = [](const Walker& a, const Walker& b) { return a.offset == b.offset; };
+    auto same = [](auto& a, auto& b, auto equal) { return std::equal(a.begin(), a.end(), b.begin(), b.end(), equal); };
+    return same(variables, other.variables, sameVariable) && same(entries, other.entries, sameEntry) && same(centroids, other.centroids, sameCentroid) &&
+           same(frames, other.frames, sameFrame) && same(walkers, other.walkers, sameWalker);
 }
 
-double VariableSet::measure(int index, const std::vector<Vec3>& positions, const Vec3* box) const {
-    const Variable& v = variables[index];
-    if (v.isTorsion) {
-        TorsionGeometry g(v.particles, positions, box);
-        double y = g.b1.dot(g.n2)*std::sqrt(g.b2.dot(g.b2)), x = g.n1.dot(g.n2);
-        // Adding zero turns -0 into +0: atan2(-0, -1) would be -pi, which lies outside (-pi, pi].
-        return std::atan2(y+0.0, x);
-    }
-    double value = positions[v.particles[0]][v.axis];
-    if (v.isLifted()) {
-        value -= v.period*std::floor(value/v.period+0.5);
-        if (value == -0.5*v.period)
-            value = 0.5*v.period;
-    }
-    return value;
-}
-
-void VariableSet::measure(const std::vector<Vec3>& positions, const Vec3* box, std::vector<double>& values) const {
-    values.resize(variables.size());
-    for (int i = 0; i < size(); i++)
-        values[i] = measure(i, positions, box);
-}
-
-void VariableSet::computeStatistic(const std::vector<double>& values, std::vector<double>& statistic) const {
-    statistic.assign(numStatistics, 0.0);
-    for (int i = 0; i < size(); i++) {
-        const Variable& v = variables[i];
-        if (v.isLifted()) {
-            double theta = values[i]*(TWO_PI/v.period);
-            statistic[v.offset] = std::cos(theta);
-            statistic[v.offset+1] = std::sin(theta);
+void VariableSet::computeStatistic(const vector<double>& values, vector<double>& statistic) const {
+    statistic.assign(walkers.size()*numStatistics, 0.0);
+    const double* c = values.data();
+    for (double* t = statistic.data(); t < statistic.data()+statistic.size(); t += numStatistics)
+        for (const Variable& v : variables) {
+            double value = *c++;
+            if (v.isLifted()) {
+                double theta = value*(2*M_PI/v.period);
+                t[v.offset] = std::cos(theta);
+                t[v.offset+1] = std::sin(theta);
+            }
+            else {
+                double d = (value-v.shift)/v.scale;
+                t[v.offset] = d;
+                t[0] += d*d;
+            }
         }
-        else {
-            double d = (values[i]-v.shift)/v.scale;
-            statistic[v.offset] = d;
-            statistic[0] += d*d;
-        }
-    }
 }
 
-void VariableSet::addForces(const std::vector<Vec3>& positions, const Vec3* box, const std::vector<double>& values, const std::vector<double>& eta,
-                            double kT, std::vector<Vec3>& forces) const {
-    for (int i = 0; i < size(); i++) {
-        const Variable& v = variables[i];
-        if (!v.isLifted()) {
-            double d = (values[i]-v.shift)/v.scale;
-            forces[v.particles[0]][v.axis] += kT*(2*eta[0]*d+eta[v.offset])/v.scale;
-            continue;
-        }
-        double factor = TWO_PI/v.period, theta = values[i]*factor;
-        double force = kT*factor*(eta[v.offset+1]*std::cos(theta)-eta[v.offset]*std::sin(theta));
-        if (!v.isTorsion) {
-            forces[v.particles[0]][v.axis] += force;
-            continue;
-        }
-        TorsionGeometry g(v.particles, positions, box);
-        double b22 = g.b2.dot(g.b2), n11 = g.n1.dot(g.n1), n22 = g.n2.dot(g.n2);
-        // Below this the sine of a bond angle is under 1e-10 and the cross product is rounding error. Written so that NaN passes on.
-        if (n11 <= 1e-20*b22*g.b1.dot(g.b1) || n22 <= 1e-20*b22*g.b3.dot(g.b3))
-            continue;
-        double length = std::sqrt(b22);
-        Vec3 f1 = g.n1*(-force*length/n11), f4 = g.n2*(force*length/n22);
-        Vec3 s = f4*(g.b3.dot(g.b2)/b22)-f1*(g.b1.dot(g.b2)/b22);
-        forces[v.particles[0]] += f1;
-        forces[v.particles[1]] += s-f1;
-        forces[v.particles[2]] -= s+f4;
-        forces[v.particles[3]] += f4;
-    }
-}
-
-double dot(const std::vector<double>& a, const std::vector<double>& b) {
+double dot(const vector<double>& a, const vector<double>& b) {
     double sum = 0;
     for (size_t i = 0; i < a.size(); i++)
         sum += a[i]*b[i];

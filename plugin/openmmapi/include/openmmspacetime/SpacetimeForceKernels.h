@@ -20,10 +20,13 @@ public:
     virtual void initialize(const OpenMM::System& system, const SpacetimeForce& force) = 0;
     /// Add forces and energy parameter derivatives, and return the energy.
     virtual double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) = 0;
-    /// Raw values of the variables at the present positions. Called at every step of a path, so it must be cheap.
+    /// Raw values of the variables at the present positions, one walker after the other. Called at every step of a path, so it must be cheap.
     virtual void getVariableValues(OpenMM::ContextImpl& context, std::vector<double>& values) = 0;
-    /// Take over the curve and the periods, shifts and scales; nothing else has changed.
+    /// Take over the curve, the periods, shifts and scales, and the walkers' intercepts and slopes; nothing else has changed.
     virtual void copyParametersToContext(OpenMM::ContextImpl& context, const SpacetimeForce& force) = 0;
+
+    /// The Context parameter that holds s. Throws an exception if it lies outside [0, 1] by more than rounding error.
+    static double getS(OpenMM::ContextImpl& context, const std::string& parameterName);
 };
 
 }  // namespace SpacetimePlugin

@@ -27,6 +27,13 @@ public:
      * @param derivative   if not null: on exit, d eta/ds, which is 0 where s was clamped
      */
     void evaluate(double s, std::vector<double>& eta, std::vector<double>* derivative = nullptr) const;
+    /// The same into arrays of getNumComponents() numbers; `derivative` may be null.
+    void evaluate(double s, double* eta, double* derivative) const;
+
+    /// Nodes [N+1], and values and slopes, numComponents numbers per node, one node after the other.
+    const std::vector<double>& getNodes() const { return nodes; }
+    const std::vector<double>& getValues() const { return values; }
+    const std::vector<double>& getSlopes() const { return slopes; }
 
 private:
     int numComponents = 0;
