@@ -74,6 +74,39 @@ json describe(const std::string& path) {
     throw std::invalid_argument("'" + path + "': expected a name that ends in .safetensors, .pt, .json, .npz, .npy or .csv");
 }
 
+/// 4, or (0 1 2) for a centroid; of long ones the ends.
+std::string describe(const Site& site) {
+    const size_t n = site.atoms.size(), longest = 8;
+    if (n == 1)
+        return std::to_string(site.atoms[0]);
+    std::string s;
+    for (size_t i = 0; i < n; i++) {
+        if (n <= longest || i < 3 || i == n - 1)
+            s += (i ? " " : "") + std::to_string(site.atoms[i]);
+        else if (i == 3)
+            s += " ...";
+    }
+    return "(" + s + (n > longest ? "; " + std::to_string(n) + " atoms" : "") + (site.weighted() ? "; weighted)" : ")");
+}
+
+/// One line for a reader. The files hold more: weights, and the reference of a frame.
+std::string describe(const Variable& v) {
+    std::string s = v.name + ": " + v.kindName();
+    if (v.kind == Variable::Kind::Coordinate || v.kind == Variable::Kind::Position)
+        s += std::string(" ") + "xyz"[v.axis];
+    for (size_t i = 0; i < v.atoms.size(); i++)
+        s += (i ? ", " : " of ") + describe(v.atoms[i]);
+    if (v.frame)
+        s += ", " + std::to_string(v.frame->sites.size()) + " sites superposed";
+    if (!v.unit().empty())
+        s += ", " + v.unit();
+    if (v.period > 0)
+        s += ", period " + text(v.period);
+    else if (v.shift != 0 || v.scale != 1)
+        s += ", shift " + text(v.shift) + ", scale " + text(v.scale);
+    return s;
+}
+
 /// The same for a reader: of long lists their ends.
 json brief(const json& j) {
     const size_t longest = 8;
@@ -89,14 +122,14 @@ json brief(const json& j) {
 
 void printTree(const json& j, int indent) {
     for (auto item = j.begin(); item != j.end(); ++item) {
-        const bool list = item->is_array() && !item->empty() && item->front().is_object();
+        const bool list = item->is_array() && !item->empty() && (item->front().is_object() || item->front().is_string());
         if (item->is_object() || list) {
             std::printf("%*s%s\n", indent, "", item.key().c_str());
             if (!list)
                 printTree(*item, indent + 2);
             else
                 for (const json& part : *item)
-                    std::printf("%*s%s\n", indent + 2, "", part.dump().c_str());
+                    std::printf("%*s%s\n", indent + 2, "", part.is_string() ? part.get<std::string>().c_str() : part.dump().c_str());
         }
         else
             std::printf("%*s%-*s %s\n", indent, "", 28 - indent, item.key().c_str(), item->is_string() ? item->get<std::string>().c_str() : item->dump().c_str());
@@ -112,8 +145,16 @@ int runInfo(const std::vector<std::string>& words) {
     const json j = describe(line.require("file"));
     if (line.json())
         std::cout << j.dump() << "\n";
-    else
-        printTree(brief(j), 0);
+    else {
+        json summary = brief(j);
+        if (j.contains("variables")) {
+            const Variables variables = Variables::fromJson(j["variables"]);
+            summary["variables"] = json::array();
+            for (const Variable& v : variables.items())
+                summary["variables"].push_back(describe(v));
+        }
+        printTree(summary, 0);
+    }
     return 0;
 }
 

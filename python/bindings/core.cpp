@@ -10,11 +10,14 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <variant>
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -44,44 +47,129 @@ Rows positions(const Variables& v, const MatrixXd& points, VectorXd (Variables::
     return out;
 }
 
+// Sites as Python writes them: an int for an atom, a list of ints for a centroid; weights beside them, None where they are equal.
+using PySite = std::variant<int, std::vector<int>>;
+using PySites = std::vector<PySite>;
+using SiteWeights = std::optional<std::vector<double>>;
+using PyWeights = std::optional<std::vector<SiteWeights>>;
+using Names = std::optional<std::vector<std::string>>;
+
+Site site(const PySite& atoms, const SiteWeights& weights) {
+    Site s = std::holds_alternative<int>(atoms) ? Site(std::get<int>(atoms)) : Site(std::get<std::vector<int>>(atoms));
+    s.weights = weights.value_or(std::vector<double>());
+    return s;
+}
+
+/// Throws when a list given beside `expected` others has another length.
+template <class List>
+void checkLength(const std::optional<List>& list, size_t expected, const std::string& what) {
+    if (list && list->size() != expected)
+        throw std::invalid_argument(what + ": expected " + std::to_string(expected) + ", got " + std::to_string(list->size()));
+}
+
+std::vector<Site> sites(const PySites& atoms, const PyWeights& weights, const std::string& where) {
+    checkLength(weights, atoms.size(), where + ", weights of sites (None or a list for each)");
+    std::vector<Site> result;
+    for (size_t i = 0; i < atoms.size(); i++)
+        result.push_back(site(atoms[i], weights ? (*weights)[i] : std::nullopt));
+    return result;
+}
+
+PySites atomsOf(const std::vector<Site>& list) {
+    PySites result;
+    for (const Site& s : list)
+        result.push_back(s.atoms.size() == 1 ? PySite(s.atoms[0]) : PySite(s.atoms));
+    return result;
+}
+
+PyWeights siteWeights(const std::vector<Site>& list) {
+    std::vector<SiteWeights> result;
+    bool weighted = false;
+    for (const Site& s : list) {
+        result.push_back(s.weighted() ? SiteWeights(s.weights) : std::nullopt);
+        weighted = weighted || s.weighted();
+    }
+    return weighted ? PyWeights(result) : std::nullopt;
+}
+
+using VariableMaker = Variable (*)(const std::string&, std::vector<Site>);
+
+/// Binds Variable.`kind` and, for many of them, Variables.`kind`s(`argument`, ...).
+void bindKind(nb::class_<Variable>& one, nb::class_<Variables>& many, const std::string& kind, const char* argument, VariableMaker make, const char* doc, const char* docs) {
+    one.def_static(
+        kind.c_str(),
+        [=](const std::string& name, const PySites& atoms, const PyWeights& weights) { return make(name, sites(atoms, weights, "Variable." + kind + " '" + name + "'")); },
+        "name"_a, "atoms"_a = nb::make_tuple(), "weights"_a = nb::none(), doc);
+    many.def_static(
+        (kind + "s").c_str(),
+        [=](const std::vector<PySites>& atoms, const Names& names, const std::optional<std::vector<PyWeights>>& weights) {
+            const std::string where = "Variables." + kind + "s";
+            checkLength(names, atoms.size(), where + ", names");
+            checkLength(weights, atoms.size(), where + ", weights of variables");
+            std::vector<Variable> items;
+            for (size_t i = 0; i < atoms.size(); i++) {
+                const std::string name = names ? (*names)[i] : kind + std::to_string(i + 1);
+                items.push_back(make(name, sites(atoms[i], weights ? (*weights)[i] : std::nullopt, where + " '" + name + "'")));
+            }
+            return Variables(items);
+        },
+        nb::arg(argument), "names"_a = nb::none(), "weights"_a = nb::none(), docs);
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
     m.doc() = "Collective variables, posterior models, curves, geodesics and networks (C++ core of openmmspacetime).";
 
-    nb::class_<Variable>(m, "Variable", "One collective variable; made by Variables.torsions and its siblings.")
+    nb::class_<Frame>(m, "Frame", "Sites that are superposed on a reference before a position is read off; made by Variables.positions.")
+        .def_prop_ro("atoms", [](const Frame& f) { return atomsOf(f.sites); }, "Per site an int, or a list of ints for a centroid.")
+        .def_prop_ro("atomWeights", [](const Frame& f) { return siteWeights(f.sites); }, "Weights within centroids, as Variable.weights gives them.")
+        .def_prop_ro("reference", [](const Frame& f) { return rowsOf(f.reference); }, "[P, 3] where the sites belong, in nm.")
+        .def_prop_ro("weights", [](const Frame& f) { return optional(f.weights); }, "[P] weights of the sites in the superposition, on any scale; None when all are equal.");
+
+    auto variable = nb::class_<Variable>(m, "Variable", "One collective variable; made by Variables.torsions and its siblings.")
         .def_ro("name", &Variable::name)
-        .def_prop_ro("kind", &Variable::kindName, "'torsion', 'angle', 'distance', 'coordinate' or 'number'.")
-        .def_ro("atoms", &Variable::atoms, "0-based particle indices.")
-        .def_ro("axis", &Variable::axis, "0, 1 or 2 for a coordinate's x, y or z.")
+        .def_prop_ro("kind", &Variable::kindName, "'torsion', 'angle', 'distance', 'coordinate', 'position' or 'number'.")
+        .def_prop_ro("atoms", [](const Variable& v) { return atomsOf(v.atoms); }, "0-based particle indices: per site an int, or a list of ints for the centroid of several atoms.")
+        .def_prop_ro("weights", [](const Variable& v) { return siteWeights(v.atoms); },
+                     "Weights within centroids, on any scale: per site a list of floats, or None for equal ones. None when all are equal.")
+        .def_ro("axis", &Variable::axis, "0, 1 or 2 for the x, y or z of a coordinate or position.")
+        .def_ro("frame", &Variable::frame, "The Frame that is superposed before a position is read off, None for other kinds.")
         .def_ro("period", &Variable::period, "Length of one turn in raw units, 0 when not periodic.")
         .def_ro("shift", &Variable::shift)
         .def_ro("scale", &Variable::scale)
         .def_prop_ro("unit", &Variable::unit)
         .def_prop_ro("lifted", &Variable::lifted)
-        .def_static("torsion", &Variable::torsion, "name"_a, "atoms"_a = std::vector<int>(), "A dihedral angle of four atoms (rad), lifted to (cos, sin).")
-        .def_static("angle", &Variable::angle, "name"_a, "atoms"_a = std::vector<int>(), "An angle of three atoms (rad).")
-        .def_static("distance", &Variable::distance, "name"_a, "atoms"_a = std::vector<int>(), "A distance of two atoms (nm).")
-        .def_static("coordinate", &Variable::coordinate, "name"_a, "atom"_a, "axis"_a, "period"_a = 0.0,
-                    "One Cartesian component of a particle (nm); with a period (nm) it is lifted to (cos, sin).")
+        .def_static("coordinate",
+                    [](const std::string& name, const PySite& atom, int axis, double period, const SiteWeights& weights) {
+                        return Variable::coordinate(name, site(atom, weights), axis, period);
+                    },
+                    "name"_a, "atom"_a, "axis"_a, "period"_a = 0.0, "weights"_a = nb::none(),
+                    "One Cartesian component of an atom or centroid (nm); with a period (nm) it is lifted to (cos, sin).")
         .def_static("number", &Variable::number, "name"_a, "A plain number.")
         .def("scaled", [](Variable v, double shift, double scale) { v.shift = shift; v.scale = scale; return v; }, "shift"_a, "scale"_a,
              "The same variable entering as (raw - shift)/scale. Unlifted variables only.");
 
-    nb::class_<Variables>(m, "Variables",
+    auto variables = nb::class_<Variables>(m, "Variables",
                           "The ordered set of collective variables.\n\nIts statistic is T = (\\|d\\|^2, then per variable d, or cos and sin); d are the unlifted, scaled\n"
                           "variables, and without any there is no \\|d\\|^2 (arXiv:2505.17517, with torsions lifted to the circle).")
         .def(nb::init<std::vector<Variable>>(), "items"_a)
-        .def_static("torsions",
-                    [](const std::vector<std::vector<int>>& atoms, std::optional<std::vector<std::string>> names) {
-                        if (names && names->size() != atoms.size())
-                            throw std::invalid_argument("Variables.torsions: expected " + std::to_string(atoms.size()) + " names, got " + std::to_string(names->size()));
+        .def_static("_positions",
+                    [](const PySites& atoms, nb::handle reference, nb::handle weights, const std::optional<PySites>& frameAtoms, const Names& names, const PyWeights& atomWeights,
+                       const PyWeights& frameAtomWeights) {
+                        checkLength(names, atoms.size(), "Variables.positions, names");
+                        const auto list = sites(atoms, atomWeights, "Variables.positions");
+                        Frame f{frameAtoms ? sites(*frameAtoms, frameAtomWeights, "Variables.positions, frame") : list, columnsOf(reference, "reference"),
+                                weights.is_none() ? VectorXd() : vectorOf(weights, "weights")};
+                        const auto frame = std::make_shared<const Frame>(std::move(f));
                         std::vector<Variable> items;
-                        for (size_t i = 0; i < atoms.size(); i++)
-                            items.push_back(Variable::torsion(names ? (*names)[i] : "torsion" + std::to_string(i + 1), atoms[i]));
+                        for (size_t i = 0; i < list.size(); i++)
+                            for (int axis = 0; axis < 3; axis++)
+                                items.push_back(Variable::position((names ? (*names)[i] : "position" + std::to_string(i + 1)) + "." + "xyz"[axis], list[i], axis, frame));
                         return Variables(items);
                     },
-                    "atoms"_a, "names"_a = nb::none(), "Torsions of four atoms each (0-based indices).")
+                    "atoms"_a, "reference"_a, "weights"_a.none(), "frameAtoms"_a.none(), "names"_a.none(), "atomWeights"_a.none(), "frameAtomWeights"_a.none(),
+                    "Variables.positions, of floats in nm.")
         .def_static("numbers",
                     [](const std::vector<std::string>& names) {
                         std::vector<Variable> items;
@@ -105,6 +193,10 @@ NB_MODULE(_core, m) {
             if (i < 0 || i >= v.size())
                 throw nb::index_error("variable index out of range");
             return v[i]; })
+        .def("__add__", [](const Variables& a, const Variables& b) {
+            std::vector<Variable> items = a.items();
+            items.insert(items.end(), b.items().begin(), b.items().end());
+            return Variables(items); }, nb::is_operator(), "The variables of both, in order; every name may occur once.")
         .def("__eq__", [](const Variables& a, nb::object b) { return nb::isinstance<Variables>(b) && a.compatible(nb::cast<const Variables&>(b)); })
         .def("__repr__", [](const Variables& v) {
             std::string s = "Variables(";
@@ -119,6 +211,12 @@ NB_MODULE(_core, m) {
              "eta [m] of the clean point `raw` [n] seen at a log-SNR; for lifted variables kappa = e^logSnr.")
         .def("center", [](const Variables& v, nb::handle eta) { return positions(v, columnsOf(eta, "eta"), &Variables::center); }, "eta"_a, "Raw position [N, n] of the bias centre of eta [N, m].")
         .def("meanPosition", [](const Variables& v, nb::handle mu) { return positions(v, columnsOf(mu, "mu"), &Variables::meanPosition); }, "mu"_a, "Raw position [N, n] of expectation parameters mu [N, m].");
+
+    bindKind(variable, variables, "torsion", "atoms", &Variable::torsion, "A dihedral angle of four atoms or centroids (rad), lifted to (cos, sin).",
+             "Torsions of four atoms (0-based indices) or centroids (lists of indices) each, in rad.");
+    bindKind(variable, variables, "angle", "triples", &Variable::angle, "An angle of three atoms or centroids (rad), the second at its vertex.",
+             "Angles of three atoms or centroids each, in rad.");
+    bindKind(variable, variables, "distance", "pairs", &Variable::distance, "A distance of two atoms or centroids (nm).", "Distances of two atoms or centroids each, in nm.");
 
     nb::class_<PyMoments>(m, "Moments", "Moments of p(c|eta) at N points.")
         .def_ro("mu", &PyMoments::mu, "[N, m] expectation parameters E[T].")

@@ -18,6 +18,7 @@ from ._core import (  # noqa: E402
     CurveMeasure,
     DenoiserModel,
     EmpiricalModel,
+    Frame,
     GaussianMixtureModel,
     GeodesicResult,
     GeodesicShot,
@@ -32,6 +33,7 @@ from ._core import (  # noqa: E402
     compare,
     readSamples,
 )
+from . import variables as _variables  # noqa: E402, F401 (adds Variables.positions)
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
 from .flow import (  # noqa: E402
     decode,

@@ -6,6 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
+import openmmspacetime as st
 from openmmspacetime import program
 
 FROM_TO = ["--from", "-2.58,2.79", "--to", "1.09,-0.88"]
@@ -42,6 +43,30 @@ def testGeodesicMeasureInfo(tmp_path, samples):
     before = out.read_bytes()
     r = spacetime("geodesic", *model, *FROM_TO, "--out", out)
     assert r.returncode == 2 and "--overwrite" in r.stderr and out.read_bytes() == before
+
+
+def testInfoOfCentroidsAndPositions(tmp_path):
+    """A reader sees atoms, axes and sizes; programs get the reference as well."""
+    reference = np.random.default_rng(1).normal(0, 1, (20, 3))
+    variables = (st.Variables.positions([3], reference, frameAtoms=range(20), names=["p"])
+                 + st.Variables.distances([([0, 1, 2], 17), (range(30, 60), 4)], weights=[[[12, 1, 1], None], None]))
+    variables = st.Variables([*variables][:4] + [variables[4].scaled(0.5, 0.1)])
+    path = tmp_path / "samples.npz"
+    np.savez(path, x=np.random.default_rng(2).normal(0, 1, (50, 5)), variables=variables.toJson())
+    r = spacetime("info", path)
+    assert r.returncode == 0, r.stderr
+    lines = [line.strip() for line in r.stdout.splitlines()]
+    start = lines.index("variables")
+    assert lines[start + 1 : start + 6] == [
+        "p.x: position x of 3, 20 sites superposed, nm",
+        "p.y: position y of 3, 20 sites superposed, nm",
+        "p.z: position z of 3, 20 sites superposed, nm",
+        "distance1: distance of (0 1 2; weighted), 17, nm",
+        "distance2: distance of (30 31 32 ... 59; 30 atoms), 4, nm, shift 0.5, scale 0.1",
+    ]
+    assert "reference" not in r.stdout and not any(str(number) in r.stdout for number in reference.flat)
+    r = spacetime("info", path, "--json")
+    assert json.loads(r.stdout)["variables"][0]["frame"]["reference"] == reference.tolist()
 
 
 def testMixtureClosedForm(tmp_path):

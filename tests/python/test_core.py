@@ -2,6 +2,8 @@
 """The Python face of the core: shapes, units, errors, and a geodesic with a closed form."""
 import json
 import math
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -108,6 +110,109 @@ def testBadSamples(torsions):
         st.straightLine(torsions, (0, 0, 0), A)
     with pytest.raises(ValueError, match="same atom twice"):
         st.Variables.torsions([(1, 2, 3, 1)])
+
+
+#: Where four sites of a frame belong, in nm.
+REFERENCE = np.array([[0, 0, 0], [0.15, 0, 0], [0, 0.2, 0], [0.1, 0.1, 0.3]])
+
+
+def testSitesInPython():
+    d = st.Variable.distance("d", [[0, 1, 2], 17], weights=[[12, 1, 1], None])
+    assert d.atoms == [[0, 1, 2], 17] and d.weights == [[12.0, 1.0, 1.0], None] and d.frame is None
+    assert st.Variable.angle("a", [np.int64(1), (2, 3), np.array([4, 5])]).atoms == [1, [2, 3], [4, 5]]
+    assert st.Variable.distance("d", [[0, 1, 2], 17], weights=[[2, 2, 2], None]).weights is None
+    assert st.Variable.torsion("phi", (4, 6, 8, 14)).atoms == [4, 6, 8, 14]
+    assert st.Variable.torsion("phi").atoms == []
+    c = st.Variable.coordinate("c", [3, 4], 2, weights=[1, 3])
+    assert (c.atoms, c.weights, c.axis) == ([[3, 4]], [[1.0, 3.0]], 2)
+    with pytest.raises(ValueError, match="'d', weights of sites .*: expected 2, got 1"):
+        st.Variable.distance("d", [[0, 1, 2], 17], weights=[[12, 1, 1]])
+    with pytest.raises(TypeError):
+        st.Variable.distance("d", [0, "CA"])
+    with pytest.raises(TypeError):
+        st.Variable.distance("d", [0, 1.5])
+
+
+def testManyVariablesInPython():
+    d = st.Variables.distances([(0, 5), ([0, 1], [2, 3])], weights=[None, [None, [16, 1]]])
+    assert d.names == ["distance1", "distance2"] and d[0].weights is None and d[1].weights == [None, [16.0, 1.0]]
+    a = st.Variables.angles([(0, [1, 2], 3)], names=["bend"])
+    assert (a[0].kind, a[0].unit, a[0].atoms) == ("angle", "rad", [0, [1, 2], 3])
+    t = st.Variables.torsions(np.array([[4, 6, 8, 14]]), names=["phi"])
+    both = t + d + a
+    assert both.names == ["phi", "distance1", "distance2", "bend"] and both.numStatistics == 1 + 2 + 3
+    assert [v.kind for v in both] == ["torsion", "distance", "distance", "angle"]
+    assert t.names == ["phi"], "the terms are left as they were"
+    assert both == st.Variables.fromJson(both.toJson()) and both != t + d
+    with pytest.raises(ValueError, match="variable 1 \\('phi'\\) repeats a name"):
+        t + t
+    with pytest.raises(TypeError):
+        t + [st.Variable.number("n")]
+    with pytest.raises(ValueError, match="names: expected 1, got 2"):
+        st.Variables.angles([(0, 1, 2)], names=["a", "b"])
+    with pytest.raises(ValueError, match="weights of variables: expected 1, got 2"):
+        st.Variables.distances([(0, 1)], weights=[None, None])
+    with pytest.raises(ValueError, match="overlapping"):
+        st.Variables.distances([(0, [1, 0])])
+    with pytest.raises(ValueError, match="2 atoms or centroids, got 3"):
+        st.Variables.distances([(0, 1, 2)])
+
+
+def testPositions():
+    v = st.Variables.positions([0, 1, 2, [3, 4]], REFERENCE, atomWeights=[None, None, None, [12, 1]])
+    assert v.names[:4] == ["position1.x", "position1.y", "position1.z", "position2.x"] and len(v) == 12
+    assert [u.axis for u in v] == [0, 1, 2] * 4
+    assert v[9].atoms == [[3, 4]] and v[9].weights == [[12.0, 1.0]] and v[9].kind == "position" and v[9].unit == "nm"
+    frame = v[0].frame
+    assert frame.atoms == [0, 1, 2, [3, 4]] and frame.atomWeights == [None, None, None, [12.0, 1.0]] and frame.weights is None
+    np.testing.assert_array_equal(frame.reference, REFERENCE)
+    assert v[11].frame is frame
+
+    w = st.Variables.positions([7], 10 * REFERENCE * unit.angstrom, weights=[1, 2, 3, 4], frameAtoms=[10, 11, 12, [13, 14]], names=["N"], frameAtomWeights=[None] * 3 + [[1, 2]])
+    np.testing.assert_allclose(w[0].frame.reference, REFERENCE, rtol=1e-15)
+    np.testing.assert_array_equal(w[0].frame.weights, [1, 2, 3, 4])
+    assert w.names == ["N.x", "N.y", "N.z"] and w[2].atoms == [7]
+    assert w[0].frame.atoms == [10, 11, 12, [13, 14]] and w[0].frame.atomWeights == [None, None, None, [1.0, 2.0]]
+
+    both = v + st.Variables.distances([(0, 5)]) + w
+    again = st.Variables.fromJson(both.toJson())
+    frames = [item.get("frame") for item in json.loads(again.toJson())]
+    assert frames[1:13] == [0] * 11 + [None] and frames[14:] == [1, 1]
+    assert frames[0]["reference"] == REFERENCE.tolist() and frames[13]["weights"] == [1, 2, 3, 4]
+    assert again == both and again[11].frame is again[0].frame and again[13].frame is not again[0].frame
+    assert v != st.Variables.positions([0, 1, 2, [3, 4]], 1.01 * REFERENCE, atomWeights=[None, None, None, [12, 1]])
+    # Sets made apart on equal frames share one once they are together.
+    x, y = (st.Variables.positions([i], REFERENCE, frameAtoms=[0, 1, 2, 3], names=[str(i)]) for i in (8, 9))
+    assert x[0].frame is not y[0].frame and (x + y)[0].frame is (x + y)[5].frame
+
+
+def testSnippetOfTheDocs():
+    docs = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
+    snippet = re.search(r"test_core.py runs this snippet. -->\n```python\n(.*?)```", docs, re.DOTALL).group(1)
+    names = {"st": st, "reference": REFERENCE}
+    exec(snippet, names)
+    assert names["variables"].names == ["phi", "psi", "d", "O.x", "O.y", "O.z"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(atoms=[0, 1]), "variable 0 .'position1.x'., frame: expected at least 3 sites, which fix a rotation, got 2"),
+        (dict(atoms=[0, 1, 2, [3, 2]]), "frame has overlapping sites: atom 2 is in site 2 and in site 3"),
+        (dict(reference=REFERENCE[:3]), "x, y, z of 4 sites as the reference, got 3 numbers for each of 3"),
+        (dict(reference=REFERENCE[:, :2]), "got 2 numbers for each of 4"),
+        (dict(reference=REFERENCE[0]), "reference: expected an array of 2 dimensions, got 1"),
+        (dict(reference=REFERENCE * np.array([1, np.nan, 1])), "site 0: expected a finite reference"),
+        (dict(reference=np.outer([0, 1, 2, 5], [1, 1, 0])), "three points not on a line"),
+        (dict(weights=[1, 1, 1]), "each of 4 sites, got 3"),
+        (dict(weights=[1, 1, 0, 1]), "got 0 as weight 2"),
+        (dict(names=["a"]), "names: expected 4, got 1"),
+        (dict(atomWeights=[None]), "weights of sites .*: expected 4, got 1"),
+    ],
+)
+def testBadPositions(change, message):
+    with pytest.raises(ValueError, match=message):
+        st.Variables.positions(**{"atoms": [0, 1, 2, 3], "reference": REFERENCE, **change})
 
 
 def testCurveFile(tmp_path, alanine):

@@ -2,22 +2,60 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <initializer_list>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 namespace Spacetime {
 
+/// One atom, or the weighted centroid of several.
+struct Site {
+    /// 0-based particle indices.
+    std::vector<int> atoms;
+    /// One positive number an atom, on any scale (masses, for example); empty for equal weights.
+    std::vector<double> weights;
+
+    Site() = default;
+    // Not explicit, so that a list of sites can be written as {4, 6, 8, 14} or {{0, 1, 2}, 17}.
+    Site(int atom) : atoms{atom} {}
+    Site(std::initializer_list<int> atoms) : atoms(atoms) {}
+    Site(std::vector<int> atoms, std::vector<double> weights = {}) : atoms(std::move(atoms)), weights(std::move(weights)) {}
+
+    /// True when the weights differ: without them the centroid would lie elsewhere.
+    bool weighted() const;
+    bool operator==(const Site& other) const { return atoms == other.atoms && weights == other.weights; }
+};
+
+/**
+ * Sites that are superposed on a reference before a position is read off.
+ *
+ * The superposition is the rotation and translation that brings the sites onto the reference with the least weighted sum of
+ * squared distances; a position is then measured in the axes and from the origin of the reference.
+ */
+struct Frame {
+    std::vector<Site> sites;
+    /// [3 x P] where the sites belong, in nm.
+    Eigen::MatrixXd reference;
+    /// [P] positive, on any scale; empty for equal weights.
+    Eigen::VectorXd weights;
+
+    bool operator==(const Frame& other) const;
+};
+
 /// One collective variable: what is measured, in which unit, and how it enters the statistic.
 struct Variable {
-    enum class Kind { Torsion, Angle, Distance, Coordinate, Number };
+    enum class Kind { Torsion, Angle, Distance, Coordinate, Position, Number };
 
     std::string name;
     Kind kind = Kind::Number;
-    /// 0-based particle indices (torsion 4, angle 3, distance 2, coordinate 1); empty when the variable is only a name.
-    std::vector<int> atoms;
-    /// For Kind::Coordinate: 0, 1 or 2 for x, y, z.
+    /// Atoms or centroids (torsion 4, angle 3, distance 2, coordinate and position 1); empty when the variable is only a name.
+    std::vector<Site> atoms;
+    /// For Kind::Coordinate and Kind::Position: 0, 1 or 2 for x, y, z.
     int axis = 0;
+    /// For Kind::Position: what is superposed first. Null for other kinds, and for a position that is only a name.
+    std::shared_ptr<const Frame> frame;
     /// Length of one turn in raw units: 2 pi for torsions, the period of a periodic coordinate, 0 when not periodic.
     double period = 0.0;
     /// Unlifted variables enter as c = (raw - shift)/scale.
@@ -25,15 +63,16 @@ struct Variable {
 
     /// Periodic variables are lifted to (cos, sin) of 2 pi raw/period; all others enter as one number and its square.
     bool lifted() const { return period > 0.0; }
-    /// "rad" for torsions and angles, "nm" for distances and coordinates, "" for plain numbers.
+    /// "rad" for torsions and angles, "nm" for distances, coordinates and positions, "" for plain numbers.
     std::string unit() const;
-    /// "torsion", "angle", "distance", "coordinate" or "number".
+    /// "torsion", "angle", "distance", "coordinate", "position" or "number".
     std::string kindName() const;
 
-    static Variable torsion(const std::string& name, std::vector<int> atoms = {});
-    static Variable angle(const std::string& name, std::vector<int> atoms = {});
-    static Variable distance(const std::string& name, std::vector<int> atoms = {});
-    static Variable coordinate(const std::string& name, int atom, int axis, double period = 0.0);
+    static Variable torsion(const std::string& name, std::vector<Site> atoms = {});
+    static Variable angle(const std::string& name, std::vector<Site> atoms = {});
+    static Variable distance(const std::string& name, std::vector<Site> atoms = {});
+    static Variable coordinate(const std::string& name, Site atom, int axis, double period = 0.0);
+    static Variable position(const std::string& name, Site atom, int axis, std::shared_ptr<const Frame> frame);
     static Variable number(const std::string& name);
 };
 
@@ -46,8 +85,9 @@ struct Variable {
 class Variables {
 public:
     Variables() = default;
-    /// Throws std::invalid_argument for an empty list, repeated names, non-positive scales, repeated or negative atoms,
-    /// or a wrong number of atoms.
+    /// Throws std::invalid_argument for an empty list, repeated names, non-positive scales, overlapping or empty sites, negative
+    /// atoms, weights that are not positive, a wrong number of atoms, or a frame that fixes no rotation. Variables with equal
+    /// frames come to share one.
     explicit Variables(std::vector<Variable> list);
 
     int size() const { return static_cast<int>(list.size()); }
@@ -77,9 +117,10 @@ public:
 
     /// The same variables as plain unwrapped numbers (the paper's way).
     Variables euclidean() const;
-    /// True when names, kinds, periods, shifts and scales agree (atoms may be missing on one side).
+    /// True when names, kinds, axes, periods, shifts and scales agree, and so do sites and frames (which may be missing on one side).
     bool compatible(const Variables& other) const;
 
+    /// A list of objects; a frame is written once, and by its number (in order of appearance) from then on.
     nlohmann::json toJson() const;
     static Variables fromJson(const nlohmann::json& j);
     /// "torsion,torsion" or "phi:torsion,psi:torsion,d:distance"; unknown kinds are named in the error.
