@@ -52,5 +52,6 @@ from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klD
 from .models import saveTorchScript  # noqa: E402
 from .sampling import PathEnsemble, PathRecord, PathSampler  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
+from .walkers import replicate  # noqa: E402
 
 __version__ = _plugin.version()
