@@ -33,6 +33,7 @@ from ._core import (  # noqa: E402
     readSamples,
 )
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
+from .customcv import asCustomCVForce  # noqa: E402
 from .flow import (  # noqa: E402
     decode,
     decodeCurve,
