@@ -59,7 +59,7 @@ def testCopiesAtTheirOwnPlaces(pdb, where):
     intercept, slope = where.get("intercept", [0.0]*COPIES), where.get("slope", [1.0]*COPIES)
     force = walkersOf(many)
     assert force.getNumWalkers() == COPIES
-    assert [force.getWalkerParameters(k) for k in range(COPIES)] == [(SIZE*k, intercept[k], slope[k]) for k in range(COPIES)]
+    assert [tuple(force.getWalkerParameters(k)) for k in range(COPIES)] == [(SIZE*k, intercept[k], slope[k]) for k in range(COPIES)]
     assert (force.getNumCentroids(), force.getVariableNames(), force.getForceGroup()) == (1, ["phi", "d", "y"], 7)
     single, all_ = makeContext(system), makeContext(many)
     conformations = np.array(reference)+0.01*np.random.default_rng(4).standard_normal((COPIES, SIZE, 3))
@@ -93,7 +93,7 @@ def testEveryForceGetsWalkers(pdb):
     forces = [st.SpacetimeForce.cast(f) for f in many.getForces() if st.SpacetimeForce.isinstance(f)]
     assert [f.getParameterName() for f in forces] == ["first_s", "second_s"]
     for force in forces:
-        assert [force.getWalkerParameters(k) for k in range(5)] == [(SIZE*k, 0.25*k, 0.0) for k in range(5)]
+        assert [tuple(force.getWalkerParameters(k)) for k in range(5)] == [(SIZE*k, 0.25*k, 0.0) for k in range(5)]
 
 
 def testRefusesWalkers(pdb):
