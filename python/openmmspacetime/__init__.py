@@ -35,6 +35,7 @@ from ._core import (  # noqa: E402
 )
 from . import variables as _variables  # noqa: E402, F401 (adds Variables.positions)
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
+from .customcv import asCustomCVForce  # noqa: E402
 from .flow import (  # noqa: E402
     decode,
     decodeCurve,
@@ -54,5 +55,6 @@ from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klD
 from .models import saveTorchScript  # noqa: E402
 from .sampling import PathEnsemble, PathRecord, PathSampler  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
+from .walkers import replicate  # noqa: E402
 
 __version__ = _plugin.version()

@@ -44,21 +44,6 @@ def simulation(force, pdb, platform):
     return result
 
 
-def customForce(curve, variables):
-    """The same bias from OpenMM's own parts: four tabulated functions of s times cosines and sines of the torsions."""
-    cv = openmm.CustomCVForce("-kT*(a(s)*c1 + b(s)*s1 + c(s)*c2 + d(s)*s2)")
-    cv.addGlobalParameter("kT", 8.31446261815324e-3 * 300)
-    cv.addGlobalParameter("s", 0.5)
-    for name, column in zip("abcd", curve.eta.T):
-        cv.addTabulatedFunction(name, openmm.Continuous1DFunction(column, 0, 1))
-    for k, variable in enumerate(variables, 1):
-        for function, letter in (("cos", "c"), ("sin", "s")):
-            torsion = openmm.CustomTorsionForce(f"{function}(theta)")
-            torsion.addTorsion(*variable.atoms, [])
-            cv.addCollectiveVariable(f"{letter}{k}", torsion)
-    return cv
-
-
 def gridModel():
     """Exact posterior of the alanine surface on a 90 x 90 grid of torsions, and the surface."""
     with np.load(EXAMPLE / "data" / "alanine_vacuum_300K.npz") as data:
@@ -172,7 +157,7 @@ def forceTable(platform, steps):
     pdb = app.PDBFile(str(EXAMPLE / "alanine_dipeptide.pdb"))
     force = st.SpacetimeForce(curve, VARIABLES, 300)
     runs = {"plain MD": simulation(None, pdb, platform), "SpacetimeForce": simulation(force, pdb, platform),
-            "CustomCVForce, the same bias": simulation(customForce(curve, VARIABLES), pdb, platform)}
+            "CustomCVForce, the same bias": simulation(st.asCustomCVForce(curve, VARIABLES, 300), pdb, platform)}
     speeds = {name: [] for name in runs}
     for _ in range(10):  # interleaved bursts: what else the machine does falls on all alike
         for name, run in runs.items():
