@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The thin layer under openmmspacetime.SpacetimeForce and PathSampler: only what touches openmm's own objects, hence SWIG, whose type table openmm
 // uses. Units, defaults and documentation live in force.py and sampling.py. Arrays of numbers cross as buffers: any object with a contiguous
-// buffer of float64 comes in, bytes go out.
+// buffer of float64 (or intc, for indices) comes in, bytes go out.
 %module(package="openmmspacetime", threads="1") openmm_wrapper
 
 %{
@@ -26,19 +26,20 @@ static void setOpenMMException(const char* message) {
     Py_DECREF(type);
 }
 
-static bool readDoubles(PyObject* object, std::vector<double>& result) {
+template <class T>
+static bool readBuffer(PyObject* object, std::vector<T>& result, const char* format, const char* expected) {
     Py_buffer view;
     if (PyObject_GetBuffer(object, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0)
         return false;
-    bool isDouble = (view.itemsize == sizeof(double) && view.format != nullptr && std::string(view.format) == "d");
-    if (isDouble) {
-        const double* data = static_cast<const double*>(view.buf);
-        result.assign(data, data+view.len/sizeof(double));
+    bool isRight = (view.itemsize == sizeof(T) && view.format != nullptr && std::string(view.format) == format);
+    if (isRight) {
+        const T* data = static_cast<const T*>(view.buf);
+        result.assign(data, data+view.len/sizeof(T));
     }
     else
-        PyErr_SetString(PyExc_TypeError, "expected a contiguous array of float64");
+        PyErr_SetString(PyExc_TypeError, expected);
     PyBuffer_Release(&view);
-    return isDouble;
+    return isRight;
 }
 
 template <class T>
@@ -66,11 +67,16 @@ static PyObject* toBytes(const std::vector<T>& values) {
 }
 
 %typemap(in) const std::vector<double>& (std::vector<double> numbers) {
-    if (!readDoubles($input, numbers))
+    if (!readBuffer($input, numbers, "d", "expected a contiguous array of float64"))
         SWIG_fail;
     $1 = &numbers;
 }
-%typemap(out) std::vector<double> %{ $result = toBytes($1); %}
+%typemap(in) const std::vector<int>& (std::vector<int> numbers) {
+    if (!readBuffer($input, numbers, "i", "expected a contiguous array of intc"))
+        SWIG_fail;
+    $1 = &numbers;
+}
+%typemap(out) std::vector<double>, std::vector<int> %{ $result = toBytes($1); %}
 %typemap(out) const std::vector<double>&, const std::vector<float>&, const std::vector<int>& %{ $result = toBytes(*$1); %}
 
 // Calls that compute something let other Python threads run meanwhile.
@@ -87,19 +93,36 @@ namespace SpacetimePlugin {
 
 class SpacetimeForce : public OpenMM::Force {
 public:
-    enum VariableType { Torsion = 0, Coordinate = 1 };
+    enum VariableType { Torsion = 0, Coordinate = 1, Angle = 2, Distance = 3, Position = 4 };
     SpacetimeForce(const std::vector<double>& s, const std::vector<double>& eta, double temperature);
     int getNumVariables() const;
     int getNumStatistics() const;
-    int addTorsion(int particle1, int particle2, int particle3, int particle4, const std::string& name);
-    int addCoordinate(int particle, int axis, double period, double shift, double scale, const std::string& name);
+    int addCentroid(const std::vector<int>& particles, const std::vector<double>& weights);
+    int getNumCentroids() const;
+    int getNumFrames() const;
+    int addTorsion(int site1, int site2, int site3, int site4, const std::string& name);
+    int addCoordinate(int site, int axis, double period, double shift, double scale, const std::string& name);
+    int addAngle(int site1, int site2, int site3, double shift, double scale, const std::string& name);
+    int addDistance(int site1, int site2, double shift, double scale, const std::string& name);
+    int addPosition(int site, int axis, int frame, double shift, double scale, const std::string& name);
     VariableType getVariableType(int index) const;
+    static const char* getVariableTypeName(VariableType type);
     const std::string& getVariableName(int index) const;
     void setVariableName(int index, const std::string& name);
     void getTorsionParameters(int index, int& OUTPUT, int& OUTPUT, int& OUTPUT, int& OUTPUT) const;
-    void setTorsionParameters(int index, int particle1, int particle2, int particle3, int particle4);
+    void setTorsionParameters(int index, int site1, int site2, int site3, int site4);
     void getCoordinateParameters(int index, int& OUTPUT, int& OUTPUT, double& OUTPUT, double& OUTPUT, double& OUTPUT) const;
-    void setCoordinateParameters(int index, int particle, int axis, double period, double shift, double scale);
+    void setCoordinateParameters(int index, int site, int axis, double period, double shift, double scale);
+    void getAngleParameters(int index, int& OUTPUT, int& OUTPUT, int& OUTPUT, double& OUTPUT, double& OUTPUT) const;
+    void setAngleParameters(int index, int site1, int site2, int site3, double shift, double scale);
+    void getDistanceParameters(int index, int& OUTPUT, int& OUTPUT, double& OUTPUT, double& OUTPUT) const;
+    void setDistanceParameters(int index, int site1, int site2, double shift, double scale);
+    void getPositionParameters(int index, int& OUTPUT, int& OUTPUT, int& OUTPUT, double& OUTPUT, double& OUTPUT) const;
+    void setPositionParameters(int index, int site, int axis, int frame, double shift, double scale);
+    int addWalker(int offset, double intercept, double slope);
+    int getNumWalkers() const;
+    void getWalkerParameters(int index, int& OUTPUT, double& OUTPUT, double& OUTPUT) const;
+    void setWalkerParameters(int index, int offset, double intercept, double slope);
     const std::vector<double>& getS() const;
     const std::vector<double>& getEta() const;
     void setCurve(const std::vector<double>& s, const std::vector<double>& eta);
@@ -121,6 +144,48 @@ public:
     std::vector<double> getStatistic(OpenMM::Context& context) const;
 
     %extend {
+        // Lists of which C++ hands out several at once.
+        std::vector<int> _centroidParticles(int handle) const {
+            std::vector<int> particles;
+            std::vector<double> weights;
+            $self->getCentroidParameters(handle, particles, weights);
+            return particles;
+        }
+        std::vector<double> _centroidWeights(int handle) const {
+            std::vector<int> particles;
+            std::vector<double> weights;
+            $self->getCentroidParameters(handle, particles, weights);
+            return weights;
+        }
+        int _addFrame(const std::vector<int>& sites, const std::vector<double>& reference, const std::vector<double>& weights) {
+            std::vector<OpenMM::Vec3> points;
+            for (size_t i = 0; i+2 < reference.size(); i += 3)
+                points.push_back(OpenMM::Vec3(reference[i], reference[i+1], reference[i+2]));
+            return $self->addFrame(sites, points, weights);
+        }
+        std::vector<int> _frameSites(int frame) const {
+            std::vector<int> sites;
+            std::vector<OpenMM::Vec3> reference;
+            std::vector<double> weights;
+            $self->getFrameParameters(frame, sites, reference, weights);
+            return sites;
+        }
+        std::vector<double> _frameReference(int frame) const {
+            std::vector<int> sites;
+            std::vector<OpenMM::Vec3> reference;
+            std::vector<double> weights, result;
+            $self->getFrameParameters(frame, sites, reference, weights);
+            for (const OpenMM::Vec3& r : reference)
+                result.insert(result.end(), {r[0], r[1], r[2]});
+            return result;
+        }
+        std::vector<double> _frameWeights(int frame) const {
+            std::vector<int> sites;
+            std::vector<OpenMM::Vec3> reference;
+            std::vector<double> weights;
+            $self->getFrameParameters(frame, sites, reference, weights);
+            return weights;
+        }
         SpacetimeForce* _copy() const {
             return new SpacetimeForce(*$self);
         }

@@ -315,16 +315,7 @@ class PathSampler:
 
     def _writeHead(self, directory: Path, job: _Job) -> None:
         force, context = self.force, self.simulation.context
-        variables = []
-        for i in range(force.getNumVariables()):
-            item: Dict[str, Any] = {"name": force.getVariableName(i), "kind": force.getVariableType(i), "axis": 0, "period": 2*np.pi, "shift": 0.0, "scale": 1.0}
-            if item["kind"] == "torsion":
-                item["atoms"] = list(force.getTorsionParameters(i))
-            else:
-                particle, item["axis"], *lengths = force.getCoordinateParameters(i)
-                item["atoms"] = [particle]
-                item["period"], item["shift"], item["scale"] = (x.value_in_unit(unit.nanometer) for x in lengths)
-            variables.append(item)
+        variables = [force._describeVariable(i) for i in range(force.getNumVariables())]
         s, eta = force.getCurve()
         content = {"format": FORMAT, "version": VERSION, "variables": variables, "temperature_K": force.getTemperature().value_in_unit(unit.kelvin),
                    "platform": context.getPlatform().getName(), "openmm": openmm.version.short_version, "settings": self.settings,
