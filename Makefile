@@ -67,6 +67,7 @@ demo-mixture: build
 bench: build
 	@$(PY) tests/benchmarks/bench.py $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
 	@$(PY) tests/benchmarks/denoisers.py
+	@$(PY) tests/benchmarks/forcebench.py
 
 clean:
 	rm -rf build

@@ -5,43 +5,23 @@
    of constraint, beside the published method (baseline.py: Adam on a spline, double backward) timed in the same run.
 2. A thousand pairs.
 3. Lengths against the optimum found by a second method (verify.py), at every bound on the log-SNR.
-4. All-atom steps per second of vacuum alanine dipeptide: plain MD, the same with a SpacetimeForce, and the same bias built from CustomCVForce.
 
-    python bench.py [--model FILE] [--only solver|pairs|optimum|force] [--full-baseline]
+    python bench.py [--model FILE] [--only solver|pairs|optimum] [--full-baseline]
 """
 import argparse
 import json
 import pathlib
-import statistics
 import sys
 import time
 import warnings
 
 import numpy as np
-import openmm
-from openmm import app, unit
 
 import openmmspacetime as st
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "alanine_dipeptide"
 A, B = (-2.58, 2.79), (1.09, -0.88)
 VARIABLES = st.Variables.torsions([(4, 6, 8, 14), (6, 8, 14, 16)], names=["phi", "psi"])
-
-
-def cpuTime():
-    return time.process_time()
-
-
-def simulation(force, pdb, platform):
-    system = app.ForceField("amber14-all.xml").createSystem(pdb.topology, constraints=app.HBonds)
-    if force is not None:
-        system.addForce(force)
-    integrator = openmm.LangevinMiddleIntegrator(300 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtoseconds)
-    integrator.setRandomNumberSeed(1)
-    result = app.Simulation(pdb.topology, system, integrator, openmm.Platform.getPlatform(platform))
-    result.context.setPositions(pdb.positions)
-    result.minimizeEnergy(maxIterations=50)
-    return result
 
 
 def gridModel():
@@ -151,37 +131,16 @@ def optimumTable():
         print(f"largest excess {100 * max(row['excess'] for row in rows):.4f} %", flush=True)
 
 
-def forceTable(platform, steps):
-    grid, _, _ = gridModel()
-    curve = st.geodesic(grid, A, B, preset="transition")
-    pdb = app.PDBFile(str(EXAMPLE / "alanine_dipeptide.pdb"))
-    force = st.SpacetimeForce(curve, VARIABLES, 300)
-    runs = {"plain MD": simulation(None, pdb, platform), "SpacetimeForce": simulation(force, pdb, platform),
-            "CustomCVForce, the same bias": simulation(st.asCustomCVForce(curve, VARIABLES, 300), pdb, platform)}
-    speeds = {name: [] for name in runs}
-    for _ in range(10):  # interleaved bursts: what else the machine does falls on all alike
-        for name, run in runs.items():
-            begin = cpuTime()
-            run.step(steps)
-            speeds[name].append(steps / (cpuTime() - begin))
-    print(f"\n{'alanine dipeptide, ' + platform:32s} {'steps/s':>10s} {'relative':>9s}   (median of 10 bursts of {steps} steps, CPU time)")
-    plain = statistics.median(speeds["plain MD"])
-    for name, values in speeds.items():
-        print(f"{name:32s} {statistics.median(values):10.0f} {statistics.median(values) / plain:9.3f}", flush=True)
-
-
 def main():
     global MODEL_FILE
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a trained network (.safetensors) of (phi, psi)")
-    parser.add_argument("--only", choices=("solver", "pairs", "optimum", "force"))
+    parser.add_argument("--only", choices=("solver", "pairs", "optimum"))
     parser.add_argument("--full-baseline", action="store_true", help="run the published method in full (10,000 steps a problem) and keep its lengths")
-    parser.add_argument("--steps", type=int, default=5000, help="MD steps in a burst")
-    parser.add_argument("--platform", default="Reference")
     arguments = parser.parse_args()
     MODEL_FILE = arguments.model
     sections = {"solver": lambda: solverTable(st.NetworkModel.load(arguments.model) if arguments.model else None, arguments.full_baseline), "pairs": pairsTable,
-                "optimum": optimumTable, "force": lambda: forceTable(arguments.platform, arguments.steps)}
+                "optimum": optimumTable}
     for name, section in sections.items():
         if arguments.only in (None, name):
             section()

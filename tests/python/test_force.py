@@ -97,7 +97,7 @@ def testUnitsDefaultsAndNumpyIntegers():
     indices = np.arange(4)
     assert force.addTorsion(*indices, name="phi") == 0
     assert force.addCoordinate(np.int32(2), axis=np.int64(1), period=5*unit.angstrom) == 1
-    assert force.addCoordinate(particle=0, axis=2, shift=1*unit.angstrom, scale=0.2) == 2
+    assert force.addCoordinate(site=0, axis=2, shift=1*unit.angstrom, scale=0.2) == 2
     assert force.getVariableNames() == ["phi", "coordinate1", "coordinate2"]
     assert force.getNumStatistics() == 6
     assert force.getTorsionParameters(0) == (0, 1, 2, 3)
@@ -215,8 +215,8 @@ def testBadInputs():
             (dict(s=NODES, eta=eta), "no temperature"),
             (dict(s=NODES, eta=eta.ravel(), temperature=300), r"\[5\] and \[20\]"),
             (dict(s=NODES, eta=eta[:3], temperature=300), r"\[5\] and \[3, 4\]"),
-            (dict(s=NODES, eta=eta, temperature=300, variables=[variable("r", "distance", (0, 1))]), "'r' is of kind 'distance'.*torsion and coordinate are"),
-            (dict(s=NODES, eta=eta, temperature=300, variables=[variable("a", "angle", (0, 1, 2))]), "not supported by SpacetimeForce yet"),
+            (dict(s=NODES, eta=eta, temperature=300, variables=[variable("r", "number", ())]), "'r' is of kind 'number'.*torsion, coordinate, angle, distance, position"),
+            (dict(s=NODES, eta=eta, temperature=300, variables=[variable("a", "angle", (0, 1))]), "'a' of kind 'angle' needs 3 atoms, but has 2"),
             (dict(s=NODES, eta=eta, temperature=300, variables=[variable("phi", "torsion", ())]), "needs 4 atoms, but has 0")]:
         with pytest.raises(ValueError, match=message):
             st.SpacetimeForce(**arguments)

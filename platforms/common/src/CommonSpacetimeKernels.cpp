@@ -308,7 +308,7 @@ void CommonCalcSpacetimeForceKernel::evaluate(ContextImpl& context, int include)
     if (!hasKernels)
         createKernels();
     followReordering();
-    moveTo(getS(context, parameterName));
+    moveTo(checkS(context.getParameter(parameterName), parameterName));
     int numCentroids = static_cast<int>(variables.getCentroids().size()), numFrames = static_cast<int>(variables.getFrames().size());
     if (numCentroids > 0) {
         setBox(centroidKernel, centroidBox);

@@ -23,6 +23,12 @@ private:
     CurveInterpolant curve;
     std::string parameterName;
     bool usePeriodic = false;
+    // Where the Context keeps its parameters and derivatives, found once: looking them up by name would take as long as the forces. Their maps only ever grow
+    // while a Context lives, so entries stay where they are.
+    const double* s = nullptr;
+    const double* kT = nullptr;
+    double* sDerivative = nullptr;
+    double* kTDerivative = nullptr;
     // eta and d eta/ds of each walker where the Context parameter was last.
     double lastS = -1;
     std::vector<double> eta, etaDerivative;

@@ -37,19 +37,23 @@ void ReferenceCalcSpacetimeForceKernel::moveTo(double s) {
 double ReferenceCalcSpacetimeForceKernel::execute(ContextImpl& context, bool includeForces, bool includeEnergy) {
     ReferencePlatform::PlatformData& data = platformData(context);
     const Vec3* box = (usePeriodic ? data.periodicBoxVectors : nullptr);
-    double kT = context.getParameter(SpacetimeForce::KT());
-    moveTo(getS(context, parameterName));
+    if (s == nullptr) {
+        s = &context.getParameters().at(parameterName);
+        kT = &context.getParameters().at(SpacetimeForce::KT());
+        sDerivative = &(*data.energyParameterDerivatives)[parameterName];
+        kTDerivative = &(*data.energyParameterDerivatives)[SpacetimeForce::KT()];
+    }
+    moveTo(checkS(*s, parameterName));
     double product = 0, derivative = 0;
     int m = curve.getNumComponents(), numWalkers = static_cast<int>(variables.getVariables().getWalkers().size());
     for (int i = 0; i < numWalkers; i++) {
-        ReferenceVariables::Products p = variables.evaluate(i, *data.positions, box, &eta[m*i], &etaDerivative[m*i], kT, includeForces ? data.forces : nullptr);
+        ReferenceVariables::Products p = variables.evaluate(i, *data.positions, box, &eta[m*i], &etaDerivative[m*i], *kT, includeForces ? data.forces : nullptr);
         product += p.energy;
         derivative += p.derivative;
     }
-    auto& derivatives = *data.energyParameterDerivatives;
-    derivatives[parameterName] -= kT*derivative;
-    derivatives[SpacetimeForce::KT()] -= product;
-    return includeEnergy ? -kT*product : 0.0;
+    *sDerivative -= *kT*derivative;
+    *kTDerivative -= product;
+    return includeEnergy ? -*kT*product : 0.0;
 }
 
 void ReferenceCalcSpacetimeForceKernel::getVariableValues(ContextImpl& context, vector<double>& values) {

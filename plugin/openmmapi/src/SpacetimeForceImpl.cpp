@@ -155,7 +155,7 @@ void SpacetimeForceImpl::getStatistic(ContextImpl& context, vector<double>& stat
 double SpacetimeForceImpl::getBiasEnergy(ContextImpl& context) {
     vector<double> statistic, eta;
     getStatistic(context, statistic);
-    double s = CalcSpacetimeForceKernel::getS(context, parameterName), product = 0;
+    double s = CalcSpacetimeForceKernel::checkS(context.getParameter(parameterName), parameterName), product = 0;
     const double* t = statistic.data();
     for (const VariableSet::Walker& walker : variables.getWalkers()) {
         curve.evaluate(walker.intercept+walker.slope*s, eta);
@@ -165,8 +165,7 @@ double SpacetimeForceImpl::getBiasEnergy(ContextImpl& context) {
     return -context.getParameter(SpacetimeForce::KT())*product;
 }
 
-double CalcSpacetimeForceKernel::getS(ContextImpl& context, const string& parameterName) {
-    double s = context.getParameter(parameterName);
+double CalcSpacetimeForceKernel::checkS(double s, const string& parameterName) {
     // What is added up to 1 in steps may miss it by rounding.
     if (!(s >= -1e-6 && s <= 1+1e-6)) {
         std::stringstream message;

@@ -25,8 +25,8 @@ public:
     /// Take over the curve, the periods, shifts and scales, and the walkers' intercepts and slopes; nothing else has changed.
     virtual void copyParametersToContext(OpenMM::ContextImpl& context, const SpacetimeForce& force) = 0;
 
-    /// The Context parameter that holds s. Throws an exception if it lies outside [0, 1] by more than rounding error.
-    static double getS(OpenMM::ContextImpl& context, const std::string& parameterName);
+    /// Returns the value of the Context parameter of this name. Throws an exception if it lies outside [0, 1] by more than rounding error.
+    static double checkS(double s, const std::string& parameterName);
 };
 
 }  // namespace SpacetimePlugin
