@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a SpacetimeForce costs a simulation, beside OpenMM's own ways to the same bias, each pair of runs interleaved: `make bench`.
 
-1. Alanine dipeptide in vacuum on the Reference platform: microseconds that the bias adds to a step.
+1. The bias alone on the Reference platform, on the atoms of alanine dipeptide held still, and added to the molecule in vacuum: microseconds a step.
 2. The same in 8,000 atoms of water: share of a step, on the CPU platform, and on CUDA where there is a GPU.
 3. Walkers: paths of many copies in one Context on a GPU beside one core. Says so where there is no GPU.
 
@@ -72,16 +72,18 @@ ALTERNATIVES = {"SpacetimeForce": lambda curve: st.SpacetimeForce(curve, VARIABL
                 "CustomCVForce": lambda curve: st.asCustomCVForce(curve, VARIABLES, 300), "PythonForce (s fixed)": pythonForce}
 
 
-def simulation(topology, positions, createSystem, bias, platform, properties=None):
+def simulation(topology, positions, createSystem, bias, platform, integrator=None):
     system = createSystem()
     if bias is not None:
         bias.setForceGroup(1)
         system.addForce(bias)
-    integrator = openmm.LangevinMiddleIntegrator(300 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtoseconds)
-    integrator.setRandomNumberSeed(1)
-    result = app.Simulation(topology, system, integrator, openmm.Platform.getPlatform(platform), properties or {})
+    if integrator is None:
+        integrator = openmm.LangevinMiddleIntegrator(300 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtoseconds)
+        integrator.setRandomNumberSeed(1)
+    result = app.Simulation(topology, system, integrator, openmm.Platform.getPlatform(platform))
     result.context.setPositions(positions)
-    result.minimizeEnergy(maxIterations=50)
+    if not isinstance(integrator, openmm.VerletIntegrator):
+        result.minimizeEnergy(maxIterations=50)
     return result
 
 
@@ -145,6 +147,16 @@ def printCosts(title, step, table):
 
 def vacuumTable(curve, steps, pairs):
     pdb = app.PDBFile(str(EXAMPLE / "alanine_dipeptide.pdb"))
+
+    def still(bias):
+        def create():
+            system = openmm.System()
+            for _ in pdb.topology.atoms():
+                system.addParticle(1e9)
+            return system
+        return simulation(pdb.topology, pdb.positions, create, bias, "Reference", openmm.VerletIntegrator(0.001))
+
+    printCosts("the bias alone, Reference", *costOfSteps(still(None), {name: still(make(curve)) for name, make in ALTERNATIVES.items()}, steps, pairs, time.process_time))
     create = lambda: app.ForceField("amber14-all.xml").createSystem(pdb.topology, constraints=app.HBonds)
     runs = {name: simulation(pdb.topology, pdb.positions, create, make(curve), "Reference") for name, make in ALTERNATIVES.items()}
     printCosts("alanine dipeptide in vacuum, Reference", *costOfSteps(simulation(pdb.topology, pdb.positions, create, None, "Reference"), runs, steps, pairs, time.process_time))

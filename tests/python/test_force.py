@@ -4,8 +4,10 @@ import copy
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from openmm import unit
 
 import openmmspacetime as st
-from openmmspacetime import _plugin
+from openmmspacetime import _plugin, openmm_wrapper
 
 KT = 8.31446261815324e-3*300
 NODES = np.linspace(0, 1, 5)
@@ -49,7 +51,8 @@ def makeSystem(force=None, count=5):
 
 def makeContext(system, platform="Reference"):
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform))
-    context.setPositions(POSITIONS[:system.getNumParticles()])
+    if system.getNumParticles() <= len(POSITIONS):
+        context.setPositions(POSITIONS[:system.getNumParticles()])
     return context
 
 
@@ -154,13 +157,14 @@ def testCopiesArePerfect():
         twin.addCoordinate(0, 0)
     assert force.getNumVariables() == 2
     system = makeSystem(force)
+    system.setDefaultPeriodicBoxVectors((3, 0, 0), (0, 3, 0), (0, 0, 3))
     xml = openmm.XmlSerializer.serialize(system)
     energies = []
     for twin in (system, copy.deepcopy(system), pickle.loads(pickle.dumps(system)), openmm.XmlSerializer.deserialize(xml)):
         assert openmm.XmlSerializer.serialize(twin) == xml
         context = makeContext(twin)
         energies.append(context.getState(energy=True).getPotentialEnergy()._value)
-        assert st.SpacetimeForce.cast(twin.getForce(0)).getBiasEnergy(context)._value == energies[-1]
+        assert st.SpacetimeForce.cast(twin.getForce(0)).getBiasEnergy(context)._value == pytest.approx(energies[-1], rel=1e-12)
     assert len(set(energies)) == 1
 
 
@@ -203,7 +207,7 @@ def testUpdateParameters():
     force.updateParametersInContext(context)
     assert force.getBiasEnergy(context)._value == pytest.approx(2*before, rel=1e-12)
     force.setTorsionParameters(0, 0, 1, 2, 4)
-    with pytest.raises(openmm.OpenMMException, match="number, types or particles"):
+    with pytest.raises(openmm.OpenMMException, match="number, types, sites"):
         force.updateParametersInContext(context)
 
 
@@ -269,3 +273,132 @@ def testImportingOpenmmAloneReadsTheXml(tmp_path):
 def testImportLoadsThePluginWhereOpenmmDidNot(tmp_path):
     code = "import openmmspacetime, openmm; assert openmm.Platform.getPlatformByName('Reference').supportsKernels(['CalcSpacetimeForce'])"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "OPENMM_PLUGIN_DIR": str(tmp_path)}, check=True)
+
+
+def mixedVariables():
+    reference = np.array([[0, 0, 0], [0.15, 0, 0], [0.2, 0.14, 0.02], [0.3, 0.1, 0.2]])
+    return (st.Variables.torsions([(0, 1, 2, 3)], names=["phi"]) + st.Variables.distances([([0, 1], [4, 5])], names=["d"], weights=[[[12, 1], None]])
+            + st.Variables.angles([([2, 3], 4, 0)], names=["a"]) + st.Variables.positions([4, [0, 5]], reference, weights=[1, 2, 3, 4], frameAtoms=[0, 1, 2, 3], names=["p", "q"]))
+
+
+def mixedForce(variables, **arguments):
+    eta = np.random.default_rng(3).uniform(-5, 5, (4, variables.numStatistics))
+    return st.SpacetimeForce(s=[0, 0.2, 0.7, 1], eta=eta, variables=variables, temperature=300, **arguments)
+
+
+def testVariablesOfEveryKind():
+    variables = mixedVariables()
+    force = mixedForce(variables)
+    assert force.getVariableNames() == ["phi", "d", "a", "p.x", "p.y", "p.z", "q.x", "q.y", "q.z"]
+    assert [force.getVariableType(i) for i in range(4)] == ["torsion", "distance", "angle", "position"]
+    # Each centroid and frame once.
+    assert force.getNumCentroids() == 4 and force.getNumFrames() == 1
+    assert force.getCentroidParameters(-1) == ((0, 1), (12.0, 1.0))
+    assert force.getCentroidParameters(-2) == ((4, 5), None)
+    sites, reference, weights = force.getFrameParameters(0)
+    assert sites == (0, 1, 2, 3) and weights == (1.0, 2.0, 3.0, 4.0) and reference[2][1].value_in_unit(unit.nanometer) == 0.14
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0, 1, (6, 3))
+    context = makeContext(makeSystem(force, count=6))
+    context.setPositions(x)
+    values = force.getVariableValues(context)
+    a, b = (12*x[0]+x[1])/13, (x[4]+x[5])/2
+    assert values[1] == pytest.approx(np.linalg.norm(a-b), rel=1e-12)
+    u, v = (x[2]+x[3])/2-x[4], x[0]-x[4]
+    assert values[2] == pytest.approx(np.arccos(u@v/np.linalg.norm(u)/np.linalg.norm(v)), rel=1e-12)
+    from scipy.spatial.transform import Rotation
+    w, ref = np.array([1, 2, 3, 4])/10, reference._value
+    rotation, _ = Rotation.align_vectors(ref-w@ref, x[:4]-w@x[:4], weights=w)
+    np.testing.assert_allclose(values[3:6], rotation.apply(x[4]-w@x[:4])+w@ref, atol=1e-10)
+    np.testing.assert_allclose(values[6:], rotation.apply((x[0]+x[5])/2-w@x[:4])+w@ref, atol=1e-10)
+    # Through files and copies, and what PathSampler writes down about it.
+    copied = copy.deepcopy(context.getSystem())
+    twin = st.SpacetimeForce.cast(copied.getForce(0))
+    assert twin._toXml() == force._toXml()
+    described = [force._describeVariable(i) for i in range(9)]
+    assert described[1] == {"name": "d", "kind": "distance", "axis": 0, "period": 0.0, "shift": 0.0, "scale": 1.0, "atoms": [[0, 1], [4, 5]], "atom_weights": [[12.0, 1.0], None]}
+    assert described[4]["axis"] == 1 and described[4]["frame"]["atoms"] == [0, 1, 2, 3] and described[0]["period"] == 2*np.pi
+
+
+@pytest.mark.parametrize("platform", ["CPU", "OpenCL"])
+def testVariablesOfEveryKindOnOtherPlatforms(platform):
+    x = np.random.default_rng(5).uniform(0, 1, (6, 3))
+    results = []
+    for name in ("Reference", platform):
+        force = mixedForce(mixedVariables())
+        context = makeContext(makeSystem(force, count=6), name)
+        context.setPositions(x)
+        context.setParameter("spacetime_s", 0.4)
+        state = context.getState(energy=True, forces=True, parameterDerivatives=True)
+        results.append([state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value, state.getEnergyParameterDerivatives()["spacetime_s"],
+                        force.getVariableValues(context), force.getBiasEnergy(context)._value])
+    size = np.abs(results[0][1]).max()
+    for a, b in zip(*results):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5*size)
+
+
+def testWalkers():
+    force = makeForce()
+    count = len(POSITIONS)
+    assert force.getNumWalkers() == 0
+    assert force.addWalker(count, 0.25, 0.5) == 0
+    assert force.addWalker(np.int64(0)) == 1
+    assert force.getWalkerParameters(0) == (count, 0.25, 0.5)
+    context = makeContext(makeSystem(force, count=2*count))
+    context.setPositions(np.concatenate([POSITIONS, 1.1*POSITIONS]))
+    context.setParameter("spacetime_s", 0.5)
+    values, statistic = force.getVariableValues(context), force.getStatistic(context)
+    assert values.shape == (2, 2) and statistic.shape == (2, 4)
+    np.testing.assert_allclose(values[0], values[1], atol=1e-12)  # torsions do not scale
+    expected = -KT*sum(force.getEta(0.5)@t for t in statistic)
+    assert force.getBiasEnergy(context)._value == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(openmm.OpenMMException, match="drives one walker, but the SpacetimeForce has 2"):
+        openmm_wrapper.PathSampler(force, 10).begin(context)
+
+
+def testStateXmlKeepsTheParameters():
+    force = makeForce()
+    context = makeContext(makeSystem(force))
+    context.setParameter("spacetime_s", 0.75)
+    state = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(context.getState(positions=True, velocities=True, parameters=True)))
+    fresh = makeContext(makeSystem(makeForce()))
+    fresh.setState(state)
+    assert fresh.getParameter("spacetime_s") == 0.75
+    assert fresh.getState(energy=True).getPotentialEnergy() == context.getState(energy=True).getPotentialEnergy()
+
+
+def testBadSites():
+    force = makeForce()
+    for call, error, message in [
+            (lambda: force.addDistance(0, 0), openmm.OpenMMException, r"variable 2 \(distance2\).*both contain particle 0"),
+            (lambda: force.addDistance(0, -1), openmm.OpenMMException, "site 2 is -1, and no centroid|site 2 is -1 and no centroid"),
+            (lambda: force.addCentroid([]), openmm.OpenMMException, "at least one particle"),
+            (lambda: force.addCentroid([1, 2], [1.0]), openmm.OpenMMException, "2 weights or none, but got 1"),
+            (lambda: force.addCentroid([1.5]), TypeError, "integer"),
+            (lambda: force.addFrame([0, 1, 2], np.zeros((3, 2))), ValueError, r"\[P, 3\], but got \[3, 2\]"),
+            (lambda: force.addFrame([0, 1, 2], np.zeros((4, 3))), openmm.OpenMMException, "each of its 3 sites, but got 4"),
+            (lambda: force.addFrame([0, 1, 2], np.outer([0, 1, 2], [1, 1, 1])), openmm.OpenMMException, "one line"),
+            (lambda: force.addPosition(0, 0, 0), openmm.OpenMMException, "no frame 0"),
+            (lambda: force.addDistance(0, 1, scale=-1*unit.angstrom), openmm.OpenMMException, "scale to be positive, but it is -0.1"),
+            (lambda: force.addWalker(-1), openmm.OpenMMException, "walker 0.*-1")]:
+        with pytest.raises(error, match=message):
+            call()
+    context = makeContext(makeSystem(force))
+    context.setParameter("spacetime_s", 1.2)
+    with pytest.raises(openmm.OpenMMException, match="spacetime_s must lie between 0 and 1, but it is 1.2"):
+        context.getState(energy=True)
+
+
+def testDocumentation(capsys, monkeypatch):
+    """The first two examples of docs/force.md do what they say."""
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    first, second = re.findall(r"```python\n(.*?)```", (root/"docs"/"force.md").read_text(encoding="utf-8"), re.S)
+    names: dict = {}
+    exec(first, names)
+    out = capsys.readouterr().out
+    assert "'CB.x'" in out
+    phi, ends = names["force"].getVariableValues(names["simulation"].context)[:2]
+    assert abs(phi+2.6) < 0.6 and abs(ends-0.65) < 0.25
+    exec(second, names)
+    assert capsys.readouterr().out.startswith("0 (")
