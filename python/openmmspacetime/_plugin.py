@@ -7,6 +7,7 @@ package checks once, when it is imported.
 from __future__ import annotations
 
 import os
+import warnings
 
 __all__ = ["check", "version"]
 
@@ -17,7 +18,7 @@ LIBRARY = "libOpenMMSpacetimeReference.so"
 def check() -> None:
     """Check that OpenMM fits and that its Reference platform knows the SpacetimeForce; load the plugin if need be.
 
-    Libraries for GPU platforms may be missing or fail to load without harm: they are expected to where there is no such platform.
+    Libraries for GPU platforms may be missing or fail to load without harm: they are expected to where there is no such platform. Where there is one, a warning says why.
 
     Raises
     ------
@@ -34,6 +35,7 @@ def check() -> None:
     if installed.split(".")[:2] != OPENMM_VERSION.split(".")[:2]:
         raise ImportError(f"openmmspacetime was built against OpenMM {OPENMM_VERSION}, but OpenMM {installed} is installed. "
                           f"Run: pip install 'openmm=={series}.*', or install an openmm-spacetime that was built for OpenMM {installed}")
+    _warnOfOthers(openmm)
     if _isRegistered(openmm):
         return
     path = os.path.join(openmm.version.openmm_library_path, "plugins", LIBRARY)
@@ -47,6 +49,16 @@ def check() -> None:
     if not _isRegistered(openmm):
         failures = "; ".join(f for f in openmm.Platform.getPluginLoadFailures() if "Spacetime" in f)
         raise ImportError(f"{path} was loaded, but OpenMM's Reference platform does not know the kernel {KERNEL}. {failures} {reinstall}")
+
+
+def _warnOfOthers(openmm) -> None:
+    """Warn of platforms that OpenMM has and this plugin should serve but does not, with OpenMM's own reason."""
+    for i in range(openmm.Platform.getNumPlatforms()):
+        platform = openmm.Platform.getPlatform(i)
+        if platform.getName() in ("OpenCL", "CUDA", "HIP") and not platform.supportsKernels([KERNEL]):
+            failures = "; ".join(f for f in openmm.Platform.getPluginLoadFailures() if f"Spacetime{platform.getName()}" in f)
+            warnings.warn(f"openmmspacetime: a SpacetimeForce cannot be used on OpenMM's {platform.getName()} platform: "
+                          f"{failures or 'this installation was built without it'}", RuntimeWarning, stacklevel=4)
 
 
 def version() -> str:

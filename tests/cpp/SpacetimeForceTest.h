@@ -255,6 +255,27 @@ protected:
         }
     }
 
+    /// Energy and forces of the groups in a running Context must be those that the Reference platform has at the same positions in the same box. Returns the State.
+    OpenMM::State compareOnReference(OpenMM::Context& context, OpenMM::Context& reference, int groups, int round) {
+        using OpenMM::State;
+        State state = context.getState(State::Positions | State::Forces | State::Energy, false, groups);
+        Vec3 box[3];
+        state.getPeriodicBoxVectors(box[0], box[1], box[2]);
+        reference.setPeriodicBoxVectors(box[0], box[1], box[2]);
+        reference.setPositions(state.getPositions());
+        State expected = reference.getState(State::Forces | State::Energy, false, groups);
+        double size = norm(expected.getForces()), allowed = tolerance(1e-8, 1e-4)*(10+size);
+        EXPECT_GT(size, 1) << "round " << round;
+        EXPECT_NEAR(expected.getPotentialEnergy(), state.getPotentialEnergy(), allowed) << "round " << round;
+        double worst = 0;
+        for (size_t k = 0; k < state.getForces().size(); k++) {
+            Vec3 difference = expected.getForces()[k]-state.getForces()[k];
+            worst = std::max(worst, std::sqrt(difference.dot(difference)));
+        }
+        EXPECT_LE(worst, allowed) << "round " << round;
+        return state;
+    }
+
     /// The tested platform against finite differences where it has the digits, and against the Reference platform.
     void check(const OpenMM::System& system, const std::vector<Vec3>& positions, double s) {
         auto context = createContext(system), reference = createReferenceContext(system);
