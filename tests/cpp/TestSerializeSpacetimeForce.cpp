@@ -122,6 +122,21 @@ TEST(SerializeSpacetimeForce, FilesOfVersion1AreRead) {
     EXPECT_EQ(0, force.getNumWalkers()+force.getNumCentroids()+force.getNumFrames());
 }
 
+TEST(SerializeSpacetimeForce, DamagedNumbersAreNamed) {
+    string xml = serialize(createForce());
+    size_t position = xml.find("2e+17");
+    ASSERT_NE(string::npos, position) << xml.substr(0, 3000);
+    xml.replace(position, 5, "2e+x7");
+    try {
+        deserialize(xml);
+        FAIL() << "damaged numbers were read";
+    }
+    catch (const OpenMMException& e) {
+        EXPECT_NE(string::npos, string(e.what()).find("expected numbers")) << e.what();
+        EXPECT_NE(string::npos, string(e.what()).find("x7")) << e.what();
+    }
+}
+
 TEST(SerializeSpacetimeForce, NewerVersionsAreRefused) {
     string xml = serialize(createForce());
     string from = "version=\"2\"", to = "version=\"3\"";

@@ -3,6 +3,8 @@
 #include "openmm/OpenMMException.h"
 #include "openmm/serialization/SerializationNode.h"
 #include "openmmspacetime/SpacetimeForce.h"
+#include <algorithm>
+#include <charconv>
 #include <memory>
 #include <string>
 #include <typeinfo>
@@ -14,8 +16,33 @@ using std::vector;
 
 namespace SpacetimePlugin {
 
-// 2: centroids, frames, walkers, angles, distances and positions.
+// 2: centroids, frames, walkers, angles, distances and positions; a node's numbers in one property.
 static const int VERSION = 2;
+
+// Numbers in one property: a property each takes time that grows with the square of their number. Shortest decimals that are read back to the last bit,
+// whatever the locale.
+static string join(const double* numbers, int count) {
+    string result;
+    char buffer[32];
+    for (int i = 0; i < count; i++) {
+        if (i > 0)
+            result += ' ';
+        result.append(buffer, std::to_chars(buffer, buffer+sizeof(buffer), numbers[i]).ptr);
+    }
+    return result;
+}
+
+static void append(const string& text, vector<double>& numbers) {
+    const char *position = text.data(), *end = position+text.size();
+    while (position < end) {
+        double number;
+        auto parsed = std::from_chars(position, end, number);
+        if (parsed.ec != std::errc() || (parsed.ptr < end && *parsed.ptr != ' '))
+            throw OpenMMException("SpacetimeForce: expected numbers separated by spaces in XML, but got \""+string(position, std::min<size_t>(end-position, 30))+"\"");
+        numbers.push_back(number);
+        position = parsed.ptr+1;
+    }
+}
 
 SpacetimeForceProxy::SpacetimeForceProxy() : SerializationProxy("SpacetimeForce") {
 }
@@ -97,8 +124,7 @@ void SpacetimeForceProxy::serialize(const void* object, SerializationNode& node)
     for (size_t i = 0; i < s.size(); i++) {
         SerializationNode& child = curve.createChildNode("Node");
         child.setDoubleProperty("s", s[i]);
-        for (int k = 0; k < numComponents; k++)
-            child.setDoubleProperty("eta"+std::to_string(k), eta[i*numComponents+k]);
+        child.setStringProperty("eta", join(&eta[i*numComponents], numComponents));
     }
 }
 
@@ -112,7 +138,9 @@ void* SpacetimeForceProxy::deserialize(const SerializationNode& node) const {
     vector<double> s, eta;
     for (auto& child : curve.getChildren()) {
         s.push_back(child.getDoubleProperty("s"));
-        for (int k = 0; k < numComponents; k++)
+        if (version > 1)
+            append(child.getStringProperty("eta"), eta);
+        for (int k = 0; k < numComponents && version == 1; k++)
             eta.push_back(child.getDoubleProperty("eta"+std::to_string(k)));
     }
     auto force = std::make_unique<SpacetimeForce>(s, eta, node.getDoubleProperty("temperature"));
