@@ -344,7 +344,7 @@ def testProgram(tmp_path, save):
 
 
 def testDocumentedRecipe(tmp_path, monkeypatch):
-    code = re.search(r"runs this snippet. -->\n```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.S).group(1)
+    code = re.search(r"test_models.py runs this snippet. -->\n```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.S).group(1)
     rng = np.random.default_rng(1)
     k = rng.choice(3, 4000, p=WEIGHTS)
     names = dict(samples=MEANS[k] + np.sqrt(VARIANCES[k])[:, None] * rng.normal(size=(4000, 2)), steps=2500)
