@@ -23,7 +23,7 @@ import math
 import os
 import random
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
@@ -32,6 +32,7 @@ import numpy as np
 import openmm
 from openmm import app, unit
 from openmm.app.internal.multistatesampler import MultistateSampler
+from openmm.app.internal.unitcell import computePeriodicBoxVectors
 
 from . import _core
 from .force import SpacetimeForce, _value
@@ -67,13 +68,16 @@ class ExchangeStates(list):
         In K; None where the curve has none and none were given.
     predicted : ndarray [n-1]
         Acceptance of swaps between neighbours; nan where nothing predicts it: no model and no length, or different temperatures.
+    exact : bool
+        Whether `predicted` comes from samples: then it is off only where the samples are, and not by a Gaussian formula.
     names : list of str
         Names of the curve's variables, empty where it has none.
     """
 
-    def __init__(self, states: Sequence[dict], s: np.ndarray, eta: np.ndarray, temperatures: Optional[np.ndarray], predicted: np.ndarray, names: Sequence[str] = ()) -> None:
+    def __init__(self, states: Sequence[dict], s: np.ndarray, eta: np.ndarray, temperatures: Optional[np.ndarray], predicted: np.ndarray, exact: bool = False,
+                 names: Sequence[str] = ()) -> None:
         super().__init__(states)
-        self.s, self.eta, self.temperatures, self.predicted, self.names = s, eta, temperatures, predicted, list(names)
+        self.s, self.eta, self.temperatures, self.predicted, self.exact, self.names = s, eta, temperatures, predicted, exact, list(names)
 
     def __repr__(self) -> str:
         known = self.predicted[np.isfinite(self.predicted)]
@@ -287,7 +291,8 @@ def exchangeStates(curve: Any, model: Optional[_core.PosteriorModel] = None, num
         predicted = np.where(T[1:] == T[:-1], predicted, np.nan)
     states = [{parameterName: float(s[i]), **({} if T is None else {"spacetime_kT": float(KB*T[i]), "temperature": float(T[i])})} for i in range(n)]
     variables = getattr(curve, "variables", None)
-    return ExchangeStates(states, s, np.array([eta(x) for x in s]), T, predicted, [v.name for v in variables] if variables is not None else [])
+    return ExchangeStates(states, s, np.array([eta(x) for x in s]), T, predicted, samples is not None,
+                          [v.name for v in variables] if variables is not None else [])
 
 
 @dataclass(repr=False)
@@ -301,6 +306,8 @@ class ExchangeReport:
         K.
     predicted : ndarray [n-1]
         Acceptance of swaps of neighbours before anything was run; nan where nothing predicted it.
+    exact : bool
+        Whether that was predicted from samples, without a Gaussian formula.
     independent, independentError : ndarray [n-1]
         The same from replicas that did not exchange, over all pairs of their configurations, and its standard error.
     exchanged, exchangedError : ndarray [n-1]
@@ -318,6 +325,7 @@ class ExchangeReport:
     s: np.ndarray
     temperatures: np.ndarray
     predicted: np.ndarray
+    exact: bool
     independent: np.ndarray
     independentError: np.ndarray
     exchanged: np.ndarray
@@ -336,10 +344,14 @@ class ExchangeReport:
 
     @property
     def suspicious(self) -> List[int]:
-        """Pairs (i, i+1) whose acceptance with and without exchange differs by more than 0.05 and three standard errors: what the replicas visit on their own is not
-        what they visit together, so that one of the two was not sampled ergodically."""
-        error = np.hypot(np.nan_to_num(self.independentError), np.nan_to_num(self.exchangedError))
-        return [int(i) for i in np.flatnonzero(np.abs(self.difference) > np.maximum(0.05, 3*error))]
+        """Pairs (i, i+1) whose acceptances with exchange, without it, and predicted from samples are not all the same: two of them differ by more than 0.05 and three standard
+        errors. What replicas visit on their own is then not what they visit together, or neither is what the samples know: they are not sampled ergodically."""
+        ways = [(self.independent, self.independentError), (self.exchanged, self.exchangedError)]+([(self.predicted, np.zeros(len(self.predicted)))] if self.exact else [])
+        apart = np.zeros(len(self.predicted), dtype=bool)
+        for k, (a, errorA) in enumerate(ways):
+            for b, errorB in ways[:k]:
+                apart |= np.abs(a-b) > np.maximum(0.05, 3*np.hypot(np.nan_to_num(errorA), np.nan_to_num(errorB)))
+        return [int(i) for i in np.flatnonzero(apart)]
 
     def asDict(self) -> Dict[str, Any]:
         """Plain lists and numbers, for JSON; nan becomes None."""
@@ -369,7 +381,7 @@ class ExchangeReport:
         if self.occupancy.min() < 1-1e-12:
             lines.append("share of iterations in each state: "+" ".join(f"{x:.3f}" for x in self.occupancy))
         if marks:
-            lines.append("!: not what independent replicas have: the states are not sampled ergodically yet, run longer or start elsewhere")
+            lines.append("!: these do not agree, so the states are not sampled ergodically yet (or the samples are wrong): run longer, or start elsewhere")
         return "\n".join(lines)
 
     __str__ = table.fget
@@ -481,19 +493,30 @@ def _framesOf(ensemble: PathEnsemble, s: Sequence[float], simulation: app.Simula
     nodes, eta = force.getCurve()
     if ensemble.eta.shape != eta.shape or not np.allclose(ensemble.s, nodes) or not np.allclose(ensemble.eta, eta):
         raise ValueError(f"ReplicaExchange: {ensemble!r} was driven along another curve than the force's, so its s means something else")
-    frames = _nearestFrames(ensemble, s)
-    import mdtraj
-
-    result = []
-    for path, frame in frames:
-        read = mdtraj.load_frame(ensemble[path].trajectory, frame, top=ensemble.topology)
-        if read.n_atoms != simulation.system.getNumParticles():
-            raise ValueError(f"ReplicaExchange: the paths have {read.n_atoms} particles, the System has {simulation.system.getNumParticles()}")
-        box = None
-        if simulation.system.usesPeriodicBoundaryConditions():
-            box = app.internal.unitcell.computePeriodicBoxVectors(*read.unitcell_lengths[0].tolist(), *np.radians(read.unitcell_angles[0]).tolist())
-        result.append((read.xyz[0].astype(float), box))
+    result = [_readFrame(ensemble[path].trajectory, frame) for path, frame in _nearestFrames(ensemble, s)]
+    if len(result[0][0]) != simulation.system.getNumParticles():
+        raise ValueError(f"ReplicaExchange: the paths have {len(result[0][0])} particles, the System has {simulation.system.getNumParticles()}")
     return result
+
+
+def _readFrame(path: Union[str, os.PathLike], frame: int) -> Tuple[np.ndarray, Any]:
+    """Positions [N, 3] in nm and box vectors (None without) of one frame of a DCD file as OpenMM writes it."""
+    data = np.memmap(path, dtype=np.uint8, mode="r")
+
+    def integer(at: int) -> int:
+        return int(np.frombuffer(data, "<i4", 1, at)[0])
+
+    if integer(0) != 84 or bytes(data[4:8]) != b"CORD":
+        raise ValueError(f"ReplicaExchange: {path} is not a DCD file")
+    begin = 112+integer(92)
+    count, cell = integer(begin-8), 56 if integer(48) else 0
+    block = 4*count+8
+    at = begin+frame*(cell+3*block)
+    box = None
+    if cell:
+        a, cosGamma, b, cosBeta, cosAlpha, c = np.frombuffer(data, "<f8", 6, at+4)
+        box = computePeriodicBoxVectors(a/10, b/10, c/10, *(math.acos(x) for x in (cosAlpha, cosBeta, cosGamma)))
+    return np.stack([np.frombuffer(data, "<f4", count, at+cell+4+k*block) for k in range(3)], axis=1)/10.0, box
 
 
 class _InBlocks:
@@ -640,7 +663,7 @@ class _InBlocks:
         exchanged = np.array([_mean(np.exp(np.minimum(0, x+y))) for x, y in parts[1]])
         visited = index[exchanging][int(discard*exchanging.sum()):]
         return ExchangeReport(s=np.array([state.get(self.force.getParameterName(), math.nan) for state in self.states]), temperatures=self.temperatures,
-                              predicted=np.array(getattr(self.states, "predicted", np.full(n-1, math.nan))), independent=independent[:, 0], independentError=independent[:, 1],
+                              predicted=np.array(getattr(self.states, "predicted", np.full(n-1, math.nan))), exact=bool(getattr(self.states, "exact", False)), independent=independent[:, 0], independentError=independent[:, 1],
                               exchanged=exchanged[:, 0], exchangedError=exchanged[:, 1],
                               occupancy=np.array([(visited == i).any(axis=1).mean() for i in range(n)]) if len(visited) else np.ones(n),
                               roundTrips=_roundTrips(index[exchanging], n-1), iterations=int(exchanging.sum()), independentIterations=int((~exchanging).sum()),
@@ -685,7 +708,7 @@ class ReplicaExchange(_InBlocks, app.ReplicaExchangeSampler):
     stepsPerIteration : int
         Time steps between exchanges.
     starts : PathEnsemble or sequence, optional
-        Where replicas start: replica i at the recorded frame whose s is nearest to its own, from different paths as far as there are enough (this needs MDTraj). Or States or
+        Where replicas start: replica i at the recorded frame whose s is nearest to its own, from different paths as far as there are enough. Or States or
         positions, number i modulo their number. The simulation's positions when left out. Velocities are drawn anew.
     seed : int
     equilibrationSteps : int
