@@ -457,7 +457,9 @@ def _checkStates(what: str, states: Sequence[dict], simulation: app.Simulation, 
     if isinstance(states, ExchangeStates):
         if name not in states[0]:
             raise ValueError(f"{what}: the force's parameter is '{name}', which the states do not set; pass parameterName='{name}' to exchangeStates")
-        if states.names and all(names) and states.names != names:
+        # The force calls a variable without a name after its kind and index.
+        named = all(name != f"{force.getVariableType(i)}{i}" for i, name in enumerate(names))
+        if states.names and named and states.names != names:
             raise ValueError(f"{what}: the states were made for a curve of the variables {', '.join(states.names)}, but the force has {', '.join(names)}")
         own = np.array([force.getEta(s) for s in states.s])
         if own.shape != states.eta.shape or not np.allclose(own, states.eta, rtol=1e-9, atol=1e-9*np.abs(own).max()):

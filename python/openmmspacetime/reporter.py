@@ -85,8 +85,7 @@ class Driver:
 class SpacetimeReporter:
     """Writes where a simulation is on the curve, as CSV.
 
-    Columns: ``step``, ``time_ps``, ``s``, each variable by its name in rad or nm, ``bias_energy_kJ_mol`` and, with a driver, ``work_kJ_mol``. Variables without a name are called
-    variable_0, variable_1 and so on. A force with walkers gets one row per walker, with the columns ``walker`` and that walker's own s and bias energy; the work is that of all.
+    Columns: ``step``, ``time_ps``, ``s``, each variable by its name in rad or nm, ``bias_energy_kJ_mol`` and, with a driver, ``work_kJ_mol``. A force with walkers gets one row per walker, with the columns ``walker`` and that walker's own s and bias energy; the work is that of all.
 
     Parameters
     ----------
@@ -120,8 +119,7 @@ class SpacetimeReporter:
         if driver is not None and int(driver.force.this) != int(force.this):
             raise ValueError("SpacetimeReporter: the driver drives another force than the one to be reported")
         self.force, self.driver, self._interval = force, driver, int(reportInterval)
-        names = [name or f"variable_{i}" for i, name in enumerate(force.getVariableNames())]
-        header = ["step", "time_ps", *(["walker"] if force.getNumWalkers() else []), "s", *names, "bias_energy_kJ_mol", *(["work_kJ_mol"] if driver is not None else [])]
+        header = ["step", "time_ps", *(["walker"] if force.getNumWalkers() else []), "s", *force.getVariableNames(), "bias_energy_kJ_mol", *(["work_kJ_mol"] if driver is not None else [])]
         own = isinstance(file, (str, os.PathLike))
         old = _header(file, separator) if own and append else None
         if old is not None and old != header:

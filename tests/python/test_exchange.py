@@ -198,7 +198,7 @@ def testReport(sampled):
 
 
 def testStuckReplicasAreSuspicious():
-    """Replicas that a barrier of 12 kT keeps on either side do not overlap as the samples say they should, and the report says so."""
+    """Replicas that a barrier of 14 kT keeps on either side do not overlap as the samples say they should, and the report says so."""
     states = st.exchangeStates(CURVE, numStates=3, temperatures=T0, **DATA)
     force = makeForce()
     simulation = makeSimulation(force)
@@ -425,6 +425,8 @@ def testSamplerErrors():
         st.ReplicaExchange(states, makeSimulation(force), force)
     with pytest.raises(ValueError, match="state 1 runs at 400 K, but its bias at 300 K"):
         make([{"spacetime_s": 0.0, "temperature": 300.0}, {"spacetime_s": 1.0, "temperature": 400.0}])
+    force = makeForce(name="")
+    st.ReplicaExchange(states, makeSimulation(force), force)
     for name, value in dict(seed=-1, blockIterations=0, stepsPerIteration=0, equilibrationSteps=-1).items():
         with pytest.raises(ValueError, match=name):
             make(states, **{name: value})
