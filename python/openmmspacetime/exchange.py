@@ -311,7 +311,7 @@ class ExchangeReport:
     independent, independentError : ndarray [n-1]
         The same from replicas that did not exchange, over all pairs of their configurations, and its standard error.
     exchanged, exchangedError : ndarray [n-1]
-        The same while replicas exchanged, over the configurations that met.
+        The same while replicas exchanged.
     occupancy : ndarray [n]
         Share of the iterations with exchange that was spent in each state: 1 for replica exchange.
     roundTrips : ndarray [replicas]
@@ -404,14 +404,6 @@ def _roundTrips(index: np.ndarray, last: int) -> np.ndarray:
         # What is left alternates: each return to the first state but the first visit closes a trip.
         trips.append(max(0, np.count_nonzero(ends == 0)-1))
     return np.array(trips)
-
-
-def _mean(values: np.ndarray, batches: int = 10) -> Tuple[float, float]:
-    """Mean and, from batches in a row, its standard error."""
-    if len(values) == 0:
-        return math.nan, math.nan
-    means = [batch.mean() for batch in np.array_split(values, batches)] if len(values) >= 2*batches else []
-    return float(values.mean()), float(np.std(means, ddof=1)/math.sqrt(batches)) if means else math.nan
 
 
 def _pairMean(x: np.ndarray, y: np.ndarray, batches: int = 10) -> Tuple[float, float]:
@@ -531,15 +523,14 @@ class _InBlocks:
 
     def _prepare(self, force: SpacetimeForce, seed: int, blockIterations: int, directory: Any, resume: bool, equilibrationSteps: int) -> None:
         what, self.force = type(self).__name__, force
-        for name, value, least in (("seed", seed, 0), ("blockIterations", blockIterations, 1), ("equilibrationSteps", equilibrationSteps, 0), ("stepsPerIteration", self.stepsPerIteration, 1)):
+        for name, value, least in (("seed", seed, 0), ("blockIterations", blockIterations, 1), ("equilibrationSteps", equilibrationSteps, 0),
+                                   ("stepsPerIteration", self.stepsPerIteration, 1)):
             if int(value) != value or value < least:
                 raise ValueError(f"{what}: {name} must be a whole number, {least} or more, but it is {value}")
         self.seed, self.blockIterations, self.equilibrationSteps = int(seed), int(blockIterations), int(equilibrationSteps)
         self._sampler = _Energies(self.states, self.simulation.context, force)
         self._rows: List[Tuple[Any, ...]] = []
         self._directory = None if directory is None else Path(directory)
-        if resume and self._directory is None:
-            raise ValueError(f"{what}: resume=True needs the directory that the earlier run was given")
         if self._directory is not None:
             self._digest = self._identity()
             if (self._directory/"checkpoint.npz").exists() and not resume:
@@ -614,8 +605,10 @@ class _InBlocks:
         FileNotFoundError
             No block was completed there.
         ValueError
-            That run had another System, Integrator, states or settings.
+            There is no directory, or that run had another System, Integrator, states or settings.
         """
+        if self._directory is None:
+            raise ValueError(f"{type(self).__name__}: to go on from a checkpoint takes the directory that the earlier run was given")
         path = self._directory/"checkpoint.npz"
         if not path.exists():
             raise FileNotFoundError(f"{type(self).__name__}: {path} does not exist: the run to resume completed no block of {self.blockIterations} iterations")
@@ -661,11 +654,12 @@ class _InBlocks:
             u = np.take_along_axis(history["reducedEnergy"][rows], order[:, :, None], axis=1) if order is not None else np.empty((0, n, n))
             # Per pair what state i and what state i+1 contribute to the log-ratio of a swap.
             parts.append([(u[:, i, i]-u[:, i, i+1], u[:, i+1, i+1]-u[:, i+1, i]) for i in range(n-1)])
-        independent = np.array([_pairMean(x, y) for x, y in parts[0]])
-        exchanged = np.array([_mean(np.exp(np.minimum(0, x+y))) for x, y in parts[1]])
+        # In equilibrium replicas are independent of each other with exchange too, so all pairs count, not only those that met: the error is smaller.
+        independent, exchanged = (np.array([_pairMean(x, y) for x, y in part]) for part in parts)
         visited = index[exchanging][int(discard*exchanging.sum()):]
         return ExchangeReport(s=np.array([state.get(self.force.getParameterName(), math.nan) for state in self.states]), temperatures=self.temperatures,
-                              predicted=np.array(getattr(self.states, "predicted", np.full(n-1, math.nan))), exact=bool(getattr(self.states, "exact", False)), independent=independent[:, 0], independentError=independent[:, 1],
+                              predicted=np.array(getattr(self.states, "predicted", np.full(n-1, math.nan))),
+                              exact=bool(getattr(self.states, "exact", False)), independent=independent[:, 0], independentError=independent[:, 1],
                               exchanged=exchanged[:, 0], exchangedError=exchanged[:, 1],
                               occupancy=np.array([(visited == i).any(axis=1).mean() for i in range(n)]) if len(visited) else np.ones(n),
                               roundTrips=_roundTrips(index[exchanging], n-1), iterations=int(exchanging.sum()), independentIterations=int((~exchanging).sum()),

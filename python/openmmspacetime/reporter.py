@@ -17,7 +17,8 @@ __all__ = ["Driver", "SpacetimeReporter"]
 class Driver:
     r"""Moves s in a Context, and adds up the work that this costs.
 
-    Moving the bias from s to s' at fixed positions costs exactly :math:`-kT (\eta(s') - \eta(s)) \cdot T(c)`. Only who sees each move knows the work, so let the driver make all of them.
+    Moving the bias from s to s' at fixed positions costs exactly :math:`-kT (\eta(s') - \eta(s)) \cdot T(c)`. Only who sees each move knows the work, so let the driver
+    make all of them.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ class Driver:
     Attributes
     ----------
     work : Quantity
-        Spent since the driver was made or reset to another value, in kJ/mol.
+        Spent since the driver was made; it can be set to another value.
     moves : int
 
     Raises
@@ -85,7 +86,8 @@ class Driver:
 class SpacetimeReporter:
     """Writes where a simulation is on the curve, as CSV.
 
-    Columns: ``step``, ``time_ps``, ``s``, each variable by its name in rad or nm, ``bias_energy_kJ_mol`` and, with a driver, ``work_kJ_mol``. A force with walkers gets one row per walker, with the columns ``walker`` and that walker's own s and bias energy; the work is that of all.
+    Columns: ``step``, ``time_ps``, ``s``, each variable by its name in rad or nm, ``bias_energy_kJ_mol`` and, with a driver, ``work_kJ_mol``.
+    A force with walkers gets one row per walker, with a column ``walker`` and that walker's own s and bias energy; the work is that of all.
 
     Parameters
     ----------
@@ -119,11 +121,13 @@ class SpacetimeReporter:
         if driver is not None and int(driver.force.this) != int(force.this):
             raise ValueError("SpacetimeReporter: the driver drives another force than the one to be reported")
         self.force, self.driver, self._interval = force, driver, int(reportInterval)
-        header = ["step", "time_ps", *(["walker"] if force.getNumWalkers() else []), "s", *force.getVariableNames(), "bias_energy_kJ_mol", *(["work_kJ_mol"] if driver is not None else [])]
+        header = ["step", "time_ps", *(["walker"] if force.getNumWalkers() else []), "s", *force.getVariableNames(), "bias_energy_kJ_mol",
+                  *(["work_kJ_mol"] if driver is not None else [])]
         own = isinstance(file, (str, os.PathLike))
         old = _header(file, separator) if own and append else None
         if old is not None and old != header:
-            raise ValueError(f"SpacetimeReporter: {os.fspath(file)} has the columns {', '.join(old)}, but this reporter writes {', '.join(header)}: append to its own file, or start another")
+            raise ValueError(f"SpacetimeReporter: {os.fspath(file)} has the columns {', '.join(old)}, but this reporter writes {', '.join(header)}: append to a file of its own, "
+                             "or start another")
         self._file = open(file, "a" if append else "w", encoding="utf-8", newline="") if own else file
         self._close = own
         self._writer = csv.writer(self._file, delimiter=separator, lineterminator="\n")

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """States on a curve and their exchange, against quadrature over a double well that is known exactly."""
 import json
-import pathlib
-import re
 
 import numpy as np
 import openmm
@@ -11,7 +9,6 @@ from openmm import app, unit
 
 import openmmspacetime as st
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 KB = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole/unit.kelvin)
 T0 = 300.0
 KT = KB*T0
@@ -172,6 +169,20 @@ def testReducedEnergiesAreOpenMMs(sampled):
         np.testing.assert_allclose(sampled._sampler.computeAllEnergies()._value, super(type(sampled._sampler), sampled._sampler).computeAllEnergies()._value, rtol=1e-10, atol=1e-9)
 
 
+def testStatesAreOpenMMs():
+    """The list goes into OpenMM's own samplers as it is."""
+    states = st.exchangeStates(CURVE, numStates=4, temperatures=[300, 310, 310, 300], **DATA)
+    simulation = makeSimulation(makeForce())
+    sampler = app.ReplicaExchangeSampler(states, simulation, 5)
+    sampler.simulate(3)
+    assert sampler.currentIteration == 3
+    for i, state in enumerate(states):
+        sampler._sampler.applyState(i)
+        assert simulation.integrator.getTemperature()._value == state["temperature"]
+        assert simulation.context.getParameter("spacetime_kT") == pytest.approx(KB*state["temperature"])
+        assert simulation.context.getParameter("spacetime_s") == state["spacetime_s"]
+
+
 def testRoundTrips(sampled):
     report, index = sampled.report(), sampled.history["replicaStateIndex"][600:]
     for replica, trips in enumerate(report.roundTrips):
@@ -266,18 +277,21 @@ def same(a, b):
         np.testing.assert_array_equal(x.getVelocities(asNumpy=True)._value, y.getVelocities(asNumpy=True)._value)
 
 
-def testRestart(tmp_path):
+@pytest.mark.parametrize("temperatures", [T0, [300.0, 350.0, 350.0, 300.0]])
+def testRestart(tmp_path, temperatures):
     """A run that was cut off, in the middle of a block, ends as one that was not; other random numbers drawn meanwhile do not matter."""
-    whole = run(tmp_path/"whole", 20)
-    run(tmp_path/"parts", 8)
+    states = st.exchangeStates(CURVE, numStates=4, temperatures=temperatures, **DATA)
+    whole = run(tmp_path/"whole", 20, states=states)
+    run(tmp_path/"parts", 8, states=states)
     np.random.rand(3)
     makeSimulation(None).step(10)  # Reference has one stream of random numbers per process
-    resumed = run(tmp_path/"parts", 20, resume=True)
+    resumed = run(tmp_path/"parts", 20, resume=True, states=states)
     same(whole, resumed)
     assert len(resumed.history["exchanging"]) == 20
-    again = run(None, 20)
+    again = run(None, 20, states=states)
     same(whole, again)
-    other = make(st.exchangeStates(CURVE, numStates=4, temperatures=T0, **DATA), blockIterations=5, seed=8, equilibrationSteps=20)
+    assert len(set(whole.history["replicaStateIndex"][:, 0])) > 1
+    other = make(states, blockIterations=5, seed=8, equilibrationSteps=20)
     other.simulate(20)
     assert not np.array_equal(other.history["variables"], whole.history["variables"])
     # Back to the checkpoint by hand.
@@ -295,7 +309,7 @@ def testRestartErrors(tmp_path):
         run(tmp_path/"a", 5, resume=True, states=st.exchangeStates(CURVE, numStates=5, temperatures=T0, **DATA))
     with pytest.raises(FileNotFoundError, match="completed no block"):
         run(tmp_path/"b", 5, resume=True)
-    with pytest.raises(ValueError, match="needs the directory"):
+    with pytest.raises(ValueError, match="takes the directory"):
         run(None, 5, resume=True)
 
 
@@ -307,6 +321,19 @@ def testOpenMMsReporter(tmp_path):
     np.testing.assert_allclose(reduced, sampler.history["reducedEnergy"], rtol=1e-6)
     log = np.loadtxt(tmp_path/"log"/"log.csv", delimiter=",", skiprows=1)
     np.testing.assert_array_equal(log[:, 2:], sampler.history["replicaStateIndex"])
+
+    # It resumes from before the last exchange; restore() puts that right.
+    states = sampler.states
+    whole = run(None, 15, states=states)
+    part = make(states, directory=tmp_path/"run", blockIterations=5, seed=7, equilibrationSteps=20)
+    part.reporters.append(app.ReplicaExchangeReporter(str(tmp_path/"more"), 1, part, checkpoints=True))
+    part.simulate(10)
+    again = make(states, directory=tmp_path/"run", blockIterations=5, seed=7, equilibrationSteps=20, resume=True)
+    again.reporters.append(app.ReplicaExchangeReporter(str(tmp_path/"more"), 1, again, checkpoints=True, resume=True))
+    again.restore()
+    again.simulate(5)
+    same(whole, again)
+    assert len(np.loadtxt(tmp_path/"more"/"log.csv", delimiter=",", skiprows=1)) == 15
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 """Driver and SpacetimeReporter in a loop of one's own."""
 import csv
 import io
-import pathlib
-import re
 
 import numpy as np
 import openmm
@@ -12,7 +10,6 @@ from openmm import app, unit
 
 import openmmspacetime as st
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 T0 = 300.0
 KT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole/unit.kelvin)*T0
 S = np.linspace(0, 1, 5)
