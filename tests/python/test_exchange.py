@@ -359,6 +359,30 @@ def testStartsFromPaths(paths):
     sampler.simulate(2)
 
 
+@pytest.mark.parametrize("box", [None, [[3.0, 0, 0], [0.5, 2.5, 0], [-0.7, 0.6, 2.8]]])
+def testFramesOfTrajectories(tmp_path, box):
+    """Frames of a DCD file that OpenMM wrote, with and without a box, come back as they went in."""
+    topology = makeSimulation(None).topology
+    topology.addAtom("C", app.Element.getBySymbol("C"), next(topology.residues()))
+    vectors = None if box is None else [openmm.Vec3(*v) for v in box]*unit.nanometer
+    topology.setPeriodicBoxVectors(vectors)
+    positions = np.random.default_rng(2).normal(size=(5, 2, 3))
+    with open(tmp_path/"t.dcd", "wb+") as file:
+        dcd = app.DCDFile(file, topology, 0.002)
+        for frame in positions:
+            dcd.writeModel(frame*unit.nanometer, periodicBoxVectors=vectors)
+    for i in 0, 3, 4:
+        x, read = st.exchange._readFrame(tmp_path/"t.dcd", i)
+        np.testing.assert_allclose(x, positions[i], atol=1e-6)
+        if box is None:
+            assert read is None
+        else:
+            np.testing.assert_allclose([list(v) for v in read.value_in_unit(unit.nanometer)], box, atol=1e-6)
+    (tmp_path/"t.dcd").write_bytes(b"something else entirely")
+    with pytest.raises(ValueError, match="not a DCD file"):
+        st.exchange._readFrame(tmp_path/"t.dcd", 0)
+
+
 def testStartsErrors(paths, tmp_path):
     states = st.exchangeStates(CURVE, numStates=4, temperatures=T0, **DATA)
     force = makeForce()
