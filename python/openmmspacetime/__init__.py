@@ -36,6 +36,14 @@ from ._core import (  # noqa: E402
 from . import variables as _variables  # noqa: E402, F401 (adds Variables.positions)
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
 from .customcv import asCustomCVForce  # noqa: E402
+from .exchange import (  # noqa: E402
+    ExchangeReport,
+    ExchangeStates,
+    ExpandedEnsemble,
+    ReplicaExchange,
+    exchangeStates,
+    predictAcceptance,
+)
 from .flow import (  # noqa: E402
     decode,
     decodeCurve,
@@ -53,6 +61,7 @@ from .freeenergy import FreeEnergyPath, highestFreeEnergy, minimumFreeEnergyPath
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
 from .models import saveTorchScript  # noqa: E402
+from .reporter import Driver, SpacetimeReporter  # noqa: E402
 from .sampling import PathEnsemble, PathRecord, PathSampler  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
 from .walkers import replicate  # noqa: E402
