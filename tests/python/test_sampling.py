@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """PathSampler and PathEnsemble: what is sampled, what is recorded, and that a path depends on its seed alone."""
 import os
+import re
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import mdtraj
@@ -369,6 +372,56 @@ def testInterruptedRunKeepsWhatIsCompleteAndResumes(tmp_path):
         st.PathSampler(simulation, force, numPaths=4, steps=80).run(tmp_path/"cut", resume=True)
     resumed = st.PathSampler(simulation, force, numPaths=4, steps=60).run(tmp_path/"cut", resume=True)
     assert [r.work for r in resumed] == [r.work for r in whole]
+
+
+def sameRuns(a, b, numPaths):
+    assert (a/"index.csv").read_bytes() == (b/"index.csv").read_bytes()
+    for i in range(numPaths):
+        assert sameFiles(a, b, i)
+        assert (a/f"path-{i:04d}.dcd").read_bytes() == (b/f"path-{i:04d}.dcd").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["processes", "threads", "dask"])
+def testExecutorsOfOthers(tmp_path, kind):
+    simulation, force = makeChain()
+    arguments = dict(numPaths=5, steps=100, frameStride=20, seed=12)
+    st.PathSampler(simulation, force, **arguments).run(tmp_path/"own")
+    if kind == "dask":
+        distributed = pytest.importorskip("distributed")
+        cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, local_directory=str(tmp_path/"dask"))
+        client = distributed.Client(cluster)
+        executor = client.get_executor()
+    else:
+        executor = ProcessPoolExecutor(2, mp_context=get_context("spawn")) if kind == "processes" else ThreadPoolExecutor(3)
+    calls = []
+    try:
+        st.PathSampler(simulation, force, **arguments, executor=executor, progress=lambda *x: calls.append(x)).run(tmp_path/"theirs")
+        # It is left open for more: here a run that goes on, with a new seed and a failure.
+        other = st.PathSampler(simulation, force, numPaths=2, steps=40, seed=13, executor=executor).run(tmp_path/"other")
+        with pytest.warns(RuntimeWarning, match="2 of 2"):
+            st.PathSampler(simulation, force, numPaths=2, steps=10, equilibrationSteps=0, equilibrate=1, maxStartDistance=1e-6, executor=executor).run(tmp_path/"failed")
+    finally:
+        executor.shutdown()
+        if kind == "dask":
+            client.close()
+            cluster.close()
+    assert calls == [(i, 5) for i in range(1, 6)] and len(other) == 2
+    sameRuns(tmp_path/"own", tmp_path/"theirs", 5)
+    assert not list((tmp_path/"theirs").glob(".tmp*"))
+
+
+def testProgressLine(tmp_path, capsys):
+    simulation, force = makeChain()
+    sampler = st.PathSampler(simulation, force, numPaths=2, steps=40, progress=True)
+    sampler.run(tmp_path/"p")
+    line = capsys.readouterr().err.split("\r")[-1]
+    paths, rate, steps, days, left = re.fullmatch(r"paths (\d)/2, (\S+) paths/s, (\S+) steps/s, (\S+) ns/day, (\d+) s to go +\n", line).groups()
+    assert paths == "2" and left == "0"
+    steps = float(steps.replace(",", ""))
+    # 40 and twice 1000 steps a path, of 4 fs.
+    assert steps == pytest.approx(2040*float(rate), rel=0.01) and float(days) == pytest.approx(steps*4e-6*86400, rel=0.01)
+    # Nothing was left to do: no times from nothing.
+    sampler.run(tmp_path/"p", resume=True)
 
 
 def testStartStates(tmp_path):
