@@ -135,6 +135,8 @@ class PathSampler:
             raise ValueError(f"PathSampler: maxStartDistance must be positive, but it is {maxStartDistance}")
         if startStates is not None and len(startStates) == 0:
             raise ValueError("PathSampler: startStates is empty")
+        if force.getNumWalkers() > 1:
+            raise ValueError(f"PathSampler: it drives one walker, but the SpacetimeForce has {force.getNumWalkers()}; move the Context parameter in a loop of your own")
         # Raises the explanation of what to do if the force was added too late.
         force.getVariableValues(simulation.context)
         self.simulation, self.force = simulation, force

@@ -45,10 +45,12 @@ def child(directory, numPaths, processes):
 
 def live(directory, numPaths, processes, seconds, everybody):
     """One life of the run; `seconds` after it began to work it is killed, if given. Returns whether it was, and how long it worked."""
-    process = subprocess.Popen([sys.executable, __file__, "--child", str(directory), "--paths", str(numPaths), "--processes", str(processes)], stdout=subprocess.PIPE, text=True,
-                               start_new_session=True)
+    errors = directory.parent/"errors.txt"  # those who are killed have a lot to say
+    with open(errors, "w") as file:
+        process = subprocess.Popen([sys.executable, __file__, "--child", str(directory), "--paths", str(numPaths), "--processes", str(processes)], stdout=subprocess.PIPE,
+                                   stderr=file, text=True, start_new_session=True)
     if process.stdout.readline() != "ready\n":
-        raise SystemExit(f"the run could not start, exit code {process.wait()}")
+        raise SystemExit(f"the run could not start, exit code {process.wait()}\n{errors.read_text()}")
     begin = time.perf_counter()
     try:
         process.wait(seconds)
@@ -57,7 +59,7 @@ def live(directory, numPaths, processes, seconds, everybody):
         process.wait()
         return True, seconds
     if process.returncode != 0:
-        raise SystemExit(f"the run failed with exit code {process.returncode}")
+        raise SystemExit(f"the run failed with exit code {process.returncode}\n{errors.read_text()}")
     return False, time.perf_counter()-begin
 
 

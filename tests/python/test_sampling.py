@@ -449,6 +449,10 @@ def testErrors(tmp_path):
     stranger.addTorsion(0, 1, 2, 3)
     with pytest.raises(openmm.OpenMMException, match="not part of the Context.*reinitialize"):
         st.PathSampler(simulation, stranger)
+    stranger.addWalker(0)
+    stranger.addWalker(4)
+    with pytest.raises(ValueError, match="drives one walker.* has 2"):
+        st.PathSampler(simulation, stranger)
     simulation.integrator.setTemperature(310)
     with pytest.raises(ValueError, match="310 K.*300 K"):
         st.PathSampler(simulation, force, numPaths=1, steps=10).run(tmp_path/"hot")
