@@ -68,6 +68,8 @@ bench: build
 	@$(PY) tests/benchmarks/bench.py $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
 	@$(PY) tests/benchmarks/denoisers.py
 	@$(PY) tests/benchmarks/forcebench.py
+	@$(PY) tests/benchmarks/pathbench.py
+	@$(PY) tests/benchmarks/killtest.py --kills 50
 
 clean:
 	rm -rf build

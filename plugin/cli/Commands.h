@@ -10,6 +10,7 @@ namespace Spacetime {
 int runTrain(const std::vector<std::string>& words);
 int runGeodesic(const std::vector<std::string>& words);
 int runDistance(const std::vector<std::string>& words);
+int runSample(const std::vector<std::string>& words);
 int runMeasure(const std::vector<std::string>& words);
 int runEncode(const std::vector<std::string>& words);
 int runDecode(const std::vector<std::string>& words);

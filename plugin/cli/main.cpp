@@ -14,6 +14,7 @@ struct Command {
 
 const Command commands[] = {{"train", Spacetime::runTrain, "train a denoising network on weighted samples"},
                             {"geodesic", Spacetime::runGeodesic, "shortest curve between two states in a model's spacetime"},
+                            {"sample", Spacetime::runSample, "drive a molecule along a curve, many times"},
                             {"distance", Spacetime::runDistance, "Fisher-Rao distances between pairs of states"},
                             {"measure", Spacetime::runMeasure, "length, energy and consistency of a curve under a model"},
                             {"encode", Spacetime::runEncode, "clean data to latent points, by the probability-flow ODE"},
@@ -25,7 +26,7 @@ void printUsage(std::ostream& out) {
     for (const Command& c : commands)
         out << "  " << std::string(c.name) + std::string(12 - std::string(c.name).size(), ' ') << c.summary << "\n";
     out << "\nspacetime COMMAND --help lists the options of a command.\n"
-           "Exit codes: 0 done; 1 not converged, or fewer than 30 effective samples on the curve (the result is written); 2 bad input.\n";
+           "Exit codes: 0 done; 1 not converged, fewer than 30 effective samples on the curve, or not all paths complete (the result is written); 2 bad input.\n";
 }
 
 }  // namespace
@@ -48,7 +49,7 @@ int main(int argc, char** argv) {
         for (const Command& c : commands)
             if (words[0] == c.name)
                 return c.run({words.begin() + 1, words.end()});
-        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, distance, measure, encode, decode or info\n";
+        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, sample, distance, measure, encode, decode or info\n";
         return 2;
     }
     catch (const std::exception& e) {

@@ -216,6 +216,14 @@ public:
     int getNumSteps() const;
     int getStepsPerMove() const;
     void setStepsPerMove(int steps);
+    static int stepsForLength(double stepsPerLength, double length, int stepsPerMove);
+    bool isBackward() const;
+    void setBackward(bool isBackward);
+    int getNumPullSteps() const;
+    void setNumPullSteps(int steps);
+    double getMaxStartDistance() const;
+    void setMaxStartDistance(double widths);
+    void checkStart(OpenMM::Context& context) const;
     int getNumEquilibrationSteps() const;
     void setNumEquilibrationSteps(int steps);
     int getEnergyStride() const;
@@ -238,6 +246,8 @@ public:
     const std::vector<int>& getFrameSteps() const;
     const std::vector<float>& getFrames() const;
     const std::vector<double>& getBoxVectors() const;
+    const std::vector<double>& getFrameEnergy() const;
+    const std::vector<double>& getFrameBias() const;
     void clearFrames();
     long long getNumGradientEvaluations() const;
     long long getNumEnergyEvaluations() const;

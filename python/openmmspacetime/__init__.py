@@ -62,7 +62,7 @@ from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, 
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
 from .models import saveTorchScript  # noqa: E402
 from .reporter import Driver, SpacetimeReporter  # noqa: E402
-from .sampling import PathEnsemble, PathRecord, PathSampler  # noqa: E402
+from .sampling import PathEnsemble, PathFailure, PathRecord, PathSampler  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
 from .walkers import replicate  # noqa: E402
 

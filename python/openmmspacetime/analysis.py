@@ -142,12 +142,12 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
     surface : FreeEnergySurface, optional
         For two torsions; without it the highest free energy is left out.
     target, start : sequence of n floats, optional
-        Centres of the two states in raw units.  By default the ends of the bias; with a surface, the lowest minimum within
+        Centres of the two states in raw units.  By default the ends of the bias, those of backward paths the other way round; with a surface, the lowest minimum within
         `radius` of that.
     referenceEnergy : float or Quantity, optional
         U(A), the mean potential energy of an unbiased run in the start state, kJ/mol.
     dF : float, Quantity, or mapping from row names to such, optional
-        Free-energy difference of the biased ends, -kT (psi_B - psi_A), kJ/mol.  Take it from an exact posterior or from BAR, never
+        Free-energy difference of the biased ends, from where the paths start to where they end, -kT (psi_B - psi_A), kJ/mol.  Take it from an exact posterior or from BAR, never
         by Jarzynski's equality from the same paths.
     radius : float
         Radius of the discs for the hit rate and for the time outside the states, raw units (rad).
@@ -171,8 +171,10 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
     if not ensembles or any(len(e) == 0 for e in ensembles.values()):
         raise ValueError("analyze: expected at least one path in every ensemble")
     first = next(iter(ensembles.values()))
-    a = _endCenter(first, 0) if start is None else np.asarray([_number(v) for v in start])
-    b = _endCenter(first, -1) if target is None else np.asarray([_number(v) for v in target])
+    # Backward paths start where the curve ends.
+    ends = (-1, 0) if getattr(first, "direction", "forward") == "backward" else (0, -1)
+    a = _endCenter(first, ends[0]) if start is None else np.asarray([_number(v) for v in start])
+    b = _endCenter(first, ends[1]) if target is None else np.asarray([_number(v) for v in target])
     if surface is not None:
         a, b = surface.nearestMinimum(a, radius), surface.nearestMinimum(b, radius)
     if periods is None:

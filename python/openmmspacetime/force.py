@@ -125,6 +125,9 @@ class SpacetimeForce(openmm_wrapper.SpacetimeForce):
             raise ValueError("SpacetimeForce: no temperature was given, and the curve does not know one; pass temperature in K")
         s, eta = _nodes(s, eta)
         super().__init__(s, eta, _value(temperature, unit.kelvin))
+        #: Fisher-Rao length of the curve where it was measured, for samplers.
+        length = getattr(curve, "length", None)
+        self._length = float(length) if length is not None and np.isfinite(length) else None
         known: dict = {}
         for v in variables if variables is not None else ():
             self._add(v, known)
@@ -426,6 +429,7 @@ class SpacetimeForce(openmm_wrapper.SpacetimeForce):
     def setCurve(self, s: Any, eta: Any) -> None:
         """Replace the nodes, s [N+1] and eta [N+1, m]. Existing Contexts follow after :meth:`updateParametersInContext`."""
         super().setCurve(*_nodes(s, eta))
+        self._length = None
 
     def getEta(self, s: float) -> np.ndarray:
         """eta(s) [m]; s is clamped to [0, 1]."""

@@ -1,157 +1,42 @@
 # SPDX-License-Identifier: MIT
-"""Many driven paths along a curve, written to a directory, and that directory read back."""
+"""Many driven paths along a curve, written to a directory."""
 from __future__ import annotations
 
-import csv
+import errno
 import hashlib
 import io
 import json
+import math
 import os
+import pickle
 import sys
+import threading
 import time
-from collections.abc import Sequence as SequenceABC
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import warnings
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, field
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import openmm
 from openmm import app, unit
 
-from . import openmm_wrapper
+from . import ensemble, openmm_wrapper
+from .ensemble import PathEnsemble, PathFailure, PathRecord
 from .force import SpacetimeForce
 
-__all__ = ["PathSampler", "PathEnsemble", "PathRecord"]
+__all__ = ["PathSampler", "PathEnsemble", "PathFailure", "PathRecord"]
 
-FORMAT, VERSION = "spacetime-paths", 1
 # Steps between two looks at signals, and between two pieces of trajectory that are written out.
 CHUNK = 2000
-
-
-@dataclass
-class PathRecord:
-    """One driven path.
-
-    Attributes
-    ----------
-    index, seed : int
-        Position in the ensemble, and the seed of its random numbers.
-    s : ndarray [steps]
-        Curve parameter during each step.
-    variables : ndarray [steps, n]
-        Raw values (rad, nm) after each step.
-    work : float
-        W = -kT sum_i (eta_{i+1} - eta_i)·T(X_i), kJ/mol.
-    workProfile : ndarray [moves]
-        Work spent up to each move of the bias, kJ/mol.
-    potentialEnergy : ndarray [n_e]
-        Potential energy without the bias, kJ/mol.
-    energySteps : ndarray [n_e]
-        Rows of `s` and `variables` that the energies belong to.
-    frameSteps : ndarray [n_f]
-        Rows of `s` and `variables` that the frames of the trajectory belong to.
-    finalVariables : ndarray [n]
-        Raw values after the equilibration at the end.
-    gradientEvaluations, energyEvaluations : int
-        Force evaluations, and further evaluations of the energy alone, equilibration included.
-    seconds : float
-        Wall time.
-    trajectory : str
-        Path of the DCD file.
-    """
-
-    index: int
-    seed: int
-    s: np.ndarray = field(repr=False)
-    variables: np.ndarray = field(repr=False)
-    work: float
-    workProfile: np.ndarray = field(repr=False)
-    potentialEnergy: np.ndarray = field(repr=False)
-    energySteps: np.ndarray = field(repr=False)
-    frameSteps: np.ndarray = field(repr=False)
-    finalVariables: np.ndarray
-    gradientEvaluations: int
-    energyEvaluations: int
-    seconds: float
-    trajectory: str
-
-
-class PathEnsemble(SequenceABC):
-    """The paths in a directory, read when they are asked for: a sequence of :class:`PathRecord`.
-
-    Attributes
-    ----------
-    directory : str
-    s : ndarray [N+1]
-        Nodes of the curve.
-    eta : ndarray [N+1, m]
-        Natural parameters at the nodes.
-    names : list of str
-        Names of the variables.
-    variables : list of dict
-        The variables: name, kind, atoms, axis, period, shift, scale.
-    temperature : float
-        In K.
-    steps : int
-        Steps along the curve of each path.
-    settings : dict
-        What the sampler was told.
-    """
-
-    def __init__(self, directory: Union[str, os.PathLike]) -> None:
-        self.directory = os.fspath(directory)
-        path = Path(directory)/"ensemble.json"
-        if not path.exists():
-            raise FileNotFoundError(f"PathEnsemble: {path} does not exist; expected a directory written by PathSampler.run()")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT or content.get("version") != VERSION:
-            raise ValueError(f"PathEnsemble: {path} has format {content.get('format')!r}, version {content.get('version')!r}; "
-                             f"expected {FORMAT!r}, version {VERSION}")
-        self.s, self.eta = np.array(content["s"]), np.array(content["eta"])
-        self.variables: List[Dict[str, Any]] = content["variables"]
-        self.names: List[str] = [v["name"] for v in self.variables]
-        self.temperature: float = content["temperature_K"]
-        self.settings: Dict[str, Any] = content["settings"]
-        self.steps: int = self.settings["steps"]
-        self._files = sorted(Path(directory).glob("path-*.npz"))
-        self._records: Dict[int, PathRecord] = {}
-
-    @classmethod
-    def load(cls, directory: Union[str, os.PathLike]) -> PathEnsemble:
-        """Read a directory that :meth:`PathSampler.run` has written.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            There is no ensemble, or it was written by another version.
-        """
-        return cls(directory)
-
-    @property
-    def topology(self) -> str:
-        """Path of the PDB file that goes with the trajectories."""
-        return str(Path(self.directory)/"topology.pdb")
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, i):
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        i = range(len(self))[i]
-        if i not in self._records:
-            with np.load(self._files[i]) as data:
-                scalars = {name: data[name].item() for name in ("index", "seed", "work", "gradientEvaluations", "energyEvaluations", "seconds")}
-                arrays = {name: data[name] for name in ("s", "variables", "workProfile", "potentialEnergy", "energySteps", "frameSteps", "finalVariables")}
-            self._records[i] = PathRecord(**scalars, **arrays, trajectory=str(self._files[i].with_suffix(".dcd")))
-        return self._records[i]
-
-    def __repr__(self) -> str:
-        return f"PathEnsemble({self.directory!r}: {len(self)} paths of {self.steps} steps, {', '.join(self.names)})"
+# Steps that equilibrate=True takes to bring the start to the curve.
+PULL_STEPS = 5000
+# Seconds between two renewals of the indices while a run goes on.
+INDEX_INTERVAL = 60.0
 
 
 class PathSampler:
@@ -162,7 +47,10 @@ class PathSampler:
 
     .. math:: W = -kT \sum_i (\eta_{i+1} - \eta_i) \cdot T(c(X_i)).
 
-    A path depends on `seed` and its index alone: not on `processes`, nor on how many others are run. The simulation that is passed in serves as a template
+    With direction="backward" the path runs from s = 1 to s = 0; W is what moving the bias costs, in either direction.
+
+    A path that breaks down (numbers that are not finite, a start that does not reach the curve) is recorded as failed, and the others go on. A path depends on
+    `seed` and its index alone: not on `processes` or `executor`, nor on how many others are run. The simulation that is passed in serves as a template
     (System, Integrator, platform, starting state) and is left as it is.
 
     Parameters
@@ -171,12 +59,12 @@ class PathSampler:
         Its System must hold `force`.
     force : SpacetimeForce
     numPaths : int
-    steps : int
-        Time steps along the curve; a multiple of `stepsPerMove`.
+    steps : int, optional
+        Time steps along the curve; a multiple of `stepsPerMove`. 16,000 unless `stepsPerLength` is given.
     stepsPerMove : int
         Time steps between two moves of the bias.
     equilibrationSteps : int
-        Further time steps at s = 0 before and at s = 1 after the path.
+        Further time steps at the start of the curve before and at its end after the path.
     frameStride : int
         Positions are written every so many steps, and the last ones always; 0 for the last ones only.
     energyStride : int
@@ -184,11 +72,28 @@ class PathSampler:
     seed : int
     startStates : sequence, optional
         openmm.State objects or positions; path i starts from number i modulo their number. The simulation's current state when left out. Velocities are
-        always drawn anew from the Boltzmann distribution.
+        always drawn anew from the Boltzmann distribution. Backward paths start at s = 1, so these are states there.
     processes : int
         Number of processes to run paths in.
     progress : callable or bool, optional
         Called as progress(done, total) with numbers of paths. When left out a line of text is shown on stderr if that is a terminal; False for none.
+    stepsPerLength : float, optional
+        Time steps for each unit of the curve's Fisher-Rao length, instead of `steps`; rounded up to a whole number of moves. s is length over the total, so equal
+        steps in s are equal steps in length.
+    length : float, optional
+        Fisher-Rao length of the curve; known where the force was made from a Curve.
+    direction : str
+        'forward' or 'backward'.
+    equilibrate : bool or int
+        Bring starting states to the start of the curve before the equilibration: for this many time steps (True: 5000) the bias grows from nothing to full strength.
+    maxStartDistance : float
+        Farther than so many widths of the bias (1/sqrt(kappa) of torsions, e^(-l/2) of other variables) from its centre no path starts.
+    format : str
+        Of the trajectories, 'dcd' or 'xtc'.
+    surface : FreeEnergySurface or callable, optional
+        F(c) in kJ/mol of points [K, n], for the index. It must be picklable.
+    executor : concurrent.futures.Executor, optional
+        Runs the paths instead of processes of our own: a pool of Dask, MPI and so on, which sees the same directory. It is not shut down.
 
     Raises
     ------
@@ -198,30 +103,55 @@ class PathSampler:
         The force is not part of the simulation's Context.
     """
 
-    def __init__(self, simulation: app.Simulation, force: SpacetimeForce, numPaths: int = 20, steps: int = 16000, stepsPerMove: int = 1, equilibrationSteps: int = 1000,
-                 frameStride: int = 0, energyStride: int = 0, seed: int = 1, startStates: Optional[Sequence[Any]] = None, processes: int = 1,
-                 progress: Union[None, bool, Callable[[int, int], Any]] = None) -> None:
-        for name, value, least in (("numPaths", numPaths, 1), ("steps", steps, 1), ("stepsPerMove", stepsPerMove, 1), ("equilibrationSteps", equilibrationSteps, 0),
-                                   ("frameStride", frameStride, 0), ("energyStride", energyStride, 0), ("seed", seed, 0), ("processes", processes, 1)):
+    def __init__(self, simulation: app.Simulation, force: SpacetimeForce, numPaths: int = 20, steps: Optional[int] = None, stepsPerMove: int = 1,
+                 equilibrationSteps: int = 1000, frameStride: int = 0, energyStride: int = 0, seed: int = 1, startStates: Optional[Sequence[Any]] = None,
+                 processes: int = 1, progress: Union[None, bool, Callable[[int, int], Any]] = None, *, stepsPerLength: Optional[float] = None,
+                 length: Optional[float] = None, direction: str = "forward", equilibrate: Union[bool, int] = False, maxStartDistance: float = 5.0, format: str = "dcd",
+                 surface: Optional[Callable[[np.ndarray], Any]] = None, executor: Optional[Executor] = None) -> None:
+        length = getattr(force, "_length", None) if length is None else float(length)
+        if stepsPerLength is not None:
+            if steps is not None:
+                raise ValueError("PathSampler: expected steps or stepsPerLength, not both")
+            if length is None:
+                raise ValueError("PathSampler: the length of the curve is unknown, because the force was not made from a Curve that was measured; pass length=")
+            if not (stepsPerLength > 0 and 0 < length < math.inf):
+                raise ValueError(f"PathSampler: stepsPerLength and length must be positive, but they are {stepsPerLength} and {length}")
+        elif steps is None:
+            steps = 16000
+        pullSteps = PULL_STEPS if equilibrate is True else equilibrate
+        for name, value, least in (("numPaths", numPaths, 1), ("steps", 1 if steps is None else steps, 1), ("stepsPerMove", stepsPerMove, 1),
+                                   ("equilibrationSteps", equilibrationSteps, 0), ("frameStride", frameStride, 0), ("energyStride", energyStride, 0), ("seed", seed, 0),
+                                   ("processes", processes, 1), ("equilibrate", pullSteps, 0)):
             if int(value) != value or value < least:
                 raise ValueError(f"PathSampler: {name} must be a whole number, {least} or more, but it is {value}")
+        if stepsPerLength is not None:
+            steps = openmm_wrapper.PathSampler.stepsForLength(float(stepsPerLength), length, int(stepsPerMove))
         if steps % stepsPerMove != 0:
             raise ValueError(f"PathSampler: steps must be a multiple of stepsPerMove, but {steps} is not a multiple of {stepsPerMove}")
+        for name, value, choices in (("direction", direction, ("forward", "backward")), ("format", format, ("dcd", "xtc"))):
+            if value not in choices:
+                raise ValueError(f"PathSampler: {name} must be '{choices[0]}' or '{choices[1]}', but it is {value!r}")
+        if not maxStartDistance > 0:
+            raise ValueError(f"PathSampler: maxStartDistance must be positive, but it is {maxStartDistance}")
         if startStates is not None and len(startStates) == 0:
             raise ValueError("PathSampler: startStates is empty")
+        if force.getNumWalkers() > 1:
+            raise ValueError(f"PathSampler: it drives one walker, but the SpacetimeForce has {force.getNumWalkers()}; move the Context parameter in a loop of your own")
         # Raises the explanation of what to do if the force was added too late.
         force.getVariableValues(simulation.context)
         self.simulation, self.force = simulation, force
         self.numPaths, self.processes, self.seed = int(numPaths), int(processes), int(seed)
-        self.startStates, self.progress = startStates, progress
+        self.startStates, self.progress, self.surface, self.executor = startStates, progress, surface, executor
         self.settings = {"steps": int(steps), "stepsPerMove": int(stepsPerMove), "equilibrationSteps": int(equilibrationSteps), "frameStride": int(frameStride),
-                         "energyStride": int(energyStride), "seed": self.seed}
+                         "energyStride": int(energyStride), "seed": self.seed, "direction": direction, "pullSteps": int(pullSteps),
+                         "maxStartDistance": None if maxStartDistance == math.inf else float(maxStartDistance), "format": format, "length": length}
 
-    def run(self, directory: Union[str, os.PathLike], overwrite: bool = False, resume: bool = False) -> PathEnsemble:
+    def run(self, directory: Union[str, os.PathLike], overwrite: bool = False, resume: bool = False, retryFailed: bool = False) -> PathEnsemble:
         """Run all paths.
 
-        The directory receives path-0000.dcd and path-0000.npz per path, index.csv with one row per path, ensemble.json, and topology.pdb. A path's files appear
-        when it is complete; when the run is interrupted, what is complete stays and can be loaded.
+        The directory receives path-0000.dcd (or .xtc), path-0000.csv and path-0000.npz per path, index.csv with a row per frame, paths.csv with a row per path,
+        ensemble.json, and topology.pdb. A path's files appear when it is complete, the .npz last. When the run is interrupted, or killed, what is complete stays
+        and can be loaded and continued. A failed path leaves path-0000.failed.json.
 
         Parameters
         ----------
@@ -231,63 +161,117 @@ class PathSampler:
             Remove the paths of an earlier run that the directory holds.
         resume : bool
             Keep the complete paths of an earlier run with the same settings, and run only those that are missing. The result is the same as that of one run.
+        retryFailed : bool
+            With `resume`, run the failed ones again as well.
 
         Returns
         -------
         PathEnsemble
+
+        Warns
+        -----
+        RuntimeWarning
+            Paths failed.
 
         Raises
         ------
         FileExistsError
             The directory is not empty, and neither `overwrite` nor `resume` was given.
         ValueError
-            The run to resume had another System, curve, starting state or settings.
-        openmm.OpenMMException
-            A path failed, for example because a number was no longer finite.
+            The run to resume had another System, curve, starting state or settings, or a starting state is too far from the start of the curve.
+        OSError
+            A file could not be written, for example because the disk is full. The paths that are complete stay, and resume=True goes on.
         """
         directory = Path(directory)
         occupied = directory.exists() and any(directory.iterdir())
         if occupied and not (overwrite or resume):
             raise FileExistsError(f"PathSampler: {directory} is not empty; pass overwrite=True to replace the paths in it, resume=True to go on with them, "
                                   "or choose another directory")
-        if occupied and not resume:
-            for pattern in ("path-*.npz", "path-*.dcd", ".path-*", "index.csv", "ensemble.json", "topology.pdb"):
+        job = self._job(directory)
+        self._checkStarts()
+        if occupied:
+            # What was being written when an earlier run was killed is of no use.
+            for pattern in (".tmp-*",) if resume else ensemble.PATTERNS:
                 for old in directory.glob(pattern):
                     old.unlink()
         directory.mkdir(parents=True, exist_ok=True)
-        job = self._job(directory)
         self._writeHead(directory, job)
-        missing = [index for index in range(self.numPaths) if not (directory/f"path-{index:04d}.npz").exists()]
-        done = self.numPaths-len(missing)
-        report = _Progress(self.progress, self.numPaths)
+        if retryFailed:
+            for old in directory.glob("path-*.failed.json"):
+                old.unlink()
+        missing = [index for index in range(self.numPaths) if not any(ensemble.stem(directory, index).with_suffix(suffix).exists() for suffix in (".npz", ".failed.json"))]
+        report = _Progress(self.progress, self.numPaths, self.numPaths-len(missing), self.simulation.integrator.getStepSize())
         try:
-            with closing(self._runAll(job, missing)) as paths:
-                for _ in paths:
-                    done += 1
-                    report(done)
+            with closing(self._runAll(job, missing)) as results:
+                for result in results:
+                    report(result)
+                    if time.perf_counter()-report.indexed > INDEX_INTERVAL:
+                        ensemble.writeIndex(directory)
+                        report.indexed = time.perf_counter()
+        except OSError as e:
+            raise OSError(e.errno, f"PathSampler: a file could not be written ({e.strerror}). {len(list(directory.glob('path-*.npz')))} of {self.numPaths} paths are complete "
+                                   "and stay; make room and go on with resume=True", e.filename) from e
         finally:
             report.finish()
-            _writeIndex(directory, self.force.getVariableNames())
-        return PathEnsemble.load(directory)
+            try:
+                ensemble.writeIndex(directory)
+            except OSError:
+                if sys.exc_info()[1] is None:
+                    raise
+        paths = PathEnsemble.load(directory)
+        if paths.failures:
+            first = paths.failures[0]
+            warnings.warn(f"PathSampler: {len(paths.failures)} of {self.numPaths} paths failed, the first of them path {first.index}: {first.message} "
+                          "See PathEnsemble.failures and paths.csv; run(..., resume=True, retryFailed=True) tries them again", RuntimeWarning, stacklevel=2)
+        return paths
 
-    def _runAll(self, job: _Job, indices: Sequence[int]) -> Iterator[int]:
-        if self.processes == 1 or len(indices) < 2:
-            worker = _Worker(job)
-            for index in indices:
-                worker.run(index)
-                yield index
+    def _checkStarts(self) -> None:
+        """ValueError for a starting state that is too far from the start of the curve, before anything is run."""
+        if self.settings["pullSteps"] > 0:
             return
-        hint = ("PathSampler: the worker processes could not start. With processes > 1 a script is imported again by each worker, so what it does must stand under\n"
-                "    if __name__ == \"__main__\":\nand it must be a file: neither standard input nor -c will do. Or use processes=1")
-        # Spawned, not forked: threads and GPU contexts do not survive a fork.
-        pool = ProcessPoolExecutor(min(self.processes, len(indices)), mp_context=get_context("spawn"), initializer=_startWorker, initargs=(job,))
+        context, sampler = self.simulation.context, _makeSampler(self.force, self.settings)
+        states = [None] if self.startStates is None else list(self.startStates)[:self.numPaths]
+        before = context.getState(positions=True)
         try:
-            for future in as_completed([pool.submit(_runInWorker, index) for index in indices]):
-                yield future.result()
-        except BrokenProcessPool as e:
-            raise RuntimeError(hint) from e
+            for i, state in enumerate(states):
+                if state is not None:
+                    _setPositions(context, state)
+                try:
+                    sampler.checkStart(context)
+                except openmm.OpenMMException as e:
+                    raise ValueError(str(e)+("" if state is None else f". This is startStates[{i}]")) from None
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            if self.startStates is not None:
+                _setPositions(context, before)
+
+    def _runAll(self, job: _Job, indices: Sequence[int]) -> Iterator[_Result]:
+        if self.executor is None and (self.processes == 1 or len(indices) < 2):
+            worker = _Worker(job) if indices else None
+            for index in indices:
+                yield worker.run(index)
+            return
+        # The job travels as a file in the directory, which everyone sees, so that tasks are a few bytes however large the System is.
+        data = pickle.dumps(job)
+        file = ensemble.temporary(Path(job.directory)/f"job-{hashlib.sha256(data).hexdigest()[:16]}")
+        # Spawned, not forked: threads and GPU contexts do not survive a fork.
+        own = None if self.executor is not None else ProcessPoolExecutor(min(self.processes, len(indices)), mp_context=get_context("spawn"), initializer=_dieWithParent)
+        pool, futures, done = own or self.executor, [], 0
+        try:
+            file.write_bytes(data)
+            futures = [pool.submit(_runPath, str(file), index) for index in indices]
+            for future in as_completed(futures):
+                yield future.result()
+                done += 1
+        except BrokenProcessPool as e:
+            raise RuntimeError("PathSampler: a worker process died; what is complete stays, and resume=True goes on. Was it killed, or out of memory?" if done else
+                               "PathSampler: the worker processes could not start. With processes > 1 a script is imported again by each worker, so what it does must "
+                               "stand under\n    if __name__ == \"__main__\":\nand it must be a file: neither standard input nor -c will do. Or use processes=1") from e
+        finally:
+            for future in futures:
+                future.cancel()
+            if own is not None:
+                own.shutdown(wait=True, cancel_futures=True)
+            file.unlink(missing_ok=True)
 
     def _job(self, directory: Path) -> _Job:
         simulation, context = self.simulation, self.simulation.context
@@ -311,68 +295,91 @@ class PathSampler:
         return _Job(system=openmm.XmlSerializer.serialize(system), integrator=openmm.XmlSerializer.serialize(integrator), template=openmm.XmlSerializer.serialize(template),
                     starts=starts, forceIndex=forceIndex, platform=platform.getName(),
                     properties={name: platform.getPropertyValue(context, name) for name in platform.getPropertyNames()},
-                    topology=simulation.topology, temperature=temperature, directory=str(directory), settings=dict(self.settings))
+                    topology=simulation.topology, temperature=temperature, directory=str(directory.resolve()), settings=dict(self.settings),
+                    names=self.force.getVariableNames(), surface=self.surface, target=self._target())
+
+    def _target(self) -> Optional[np.ndarray]:
+        """Centre of the state at the end of the curve, where all variables are torsions; the surface's minimum there, if there is one, as in analyze()."""
+        if any(self.force.getVariableType(i) != "torsion" for i in range(self.force.getNumVariables())):
+            return None
+        pairs = self.force.getEta(1.0 if self.settings["direction"] == "forward" else 0.0).reshape(-1, 2)
+        center = np.arctan2(pairs[:, 1], pairs[:, 0])
+        return self.surface.nearestMinimum(center, ensemble.HIT_RADIUS) if hasattr(self.surface, "nearestMinimum") else center
 
     def _writeHead(self, directory: Path, job: _Job) -> None:
         force, context = self.force, self.simulation.context
         variables = [force._describeVariable(i) for i in range(force.getNumVariables())]
         s, eta = force.getCurve()
-        content = {"format": FORMAT, "version": VERSION, "variables": variables, "temperature_K": force.getTemperature().value_in_unit(unit.kelvin),
+        content = {"format": ensemble.FORMAT, "version": ensemble.VERSION, "variables": variables, "temperature_K": force.getTemperature().value_in_unit(unit.kelvin),
                    "platform": context.getPlatform().getName(), "openmm": openmm.version.short_version, "settings": self.settings,
                    "s": s.tolist(), "eta": eta.tolist()}
         # Told apart by what decides the paths; the directory and the names of platform properties do not.
         digest = hashlib.sha256("".join([job.system, job.integrator, job.template]+[x if isinstance(x, str) else x.tobytes().hex() for x in job.starts]).encode())
+        if self.surface is not None:
+            digest.update(pickle.dumps(self.surface))
         content["digest"] = digest.hexdigest()
         head = directory/"ensemble.json"
         if head.exists():
             if json.loads(head.read_text(encoding="utf-8")) != json.loads(json.dumps(content)):
-                raise ValueError(f"PathSampler: {directory} was written with another System, Integrator, curve, starting state or settings, so its paths cannot be continued")
+                raise ValueError(f"PathSampler: {directory} was written with another System, Integrator, curve, starting state, surface or settings, so its paths cannot be "
+                                 "continued")
             return
-        _replace(head, lambda file: file.write(json.dumps(content, indent=1).encode()))
-        positions = context.getState(positions=True).getPositions()
-        with open(directory/"topology.pdb", "w", encoding="utf-8") as file:
-            app.PDBFile.writeFile(self.simulation.topology, positions, file, keepIds=True)
+        text = io.StringIO()
+        app.PDBFile.writeFile(self.simulation.topology, context.getState(positions=True).getPositions(), text, keepIds=True)
+        ensemble.replace(directory/"topology.pdb", lambda file: file.write(text.getvalue().encode()))
+        ensemble.replace(head, lambda file: file.write(json.dumps(content, indent=1).encode()))
 
 
-def _replace(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        write(file)
-    os.replace(temporary, path)
+def _setPositions(context: openmm.Context, start: Any) -> None:
+    """Positions, and the box where there is one, of a State or an array."""
+    if isinstance(start, openmm.State):
+        context.setPeriodicBoxVectors(*start.getPeriodicBoxVectors())
+        context.setPositions(start.getPositions(asNumpy=True))
+    else:
+        context.setPositions(start)
 
 
-def _writeIndex(directory: Path, names: Sequence[str]) -> None:
-    def write(file: Any) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text)
-        writer.writerow(["path", "seed", "work_kJ_mol", "gradient_evaluations", "seconds"]+[f"final_{name}" for name in names])
-        for record in PathEnsemble.load(directory):
-            writer.writerow([record.index, record.seed, repr(record.work), record.gradientEvaluations, f"{record.seconds:.4f}"]
-                            +[repr(float(x)) for x in record.finalVariables])
-        text.flush()
-        text.detach()
-
-    _replace(directory/"index.csv", write)
+def _makeSampler(force: SpacetimeForce, settings: Dict[str, Any]) -> openmm_wrapper.PathSampler:
+    sampler = openmm_wrapper.PathSampler(force, settings["steps"])
+    sampler.setStepsPerMove(settings["stepsPerMove"])
+    sampler.setNumEquilibrationSteps(settings["equilibrationSteps"])
+    sampler.setEnergyStride(settings["energyStride"])
+    sampler.setFrameStride(settings["frameStride"])
+    sampler.setBackward(settings["direction"] == "backward")
+    sampler.setNumPullSteps(settings["pullSteps"])
+    sampler.setMaxStartDistance(math.inf if settings["maxStartDistance"] is None else settings["maxStartDistance"])
+    return sampler
 
 
 class _Progress:
-    def __init__(self, progress: Any, total: int) -> None:
+    def __init__(self, progress: Any, total: int, done: int, stepSize: Any) -> None:
         self.callback = progress if callable(progress) else None
         self.text = progress is True or (progress is None and sys.stderr.isatty())
-        self.total, self.start = total, time.perf_counter()
+        self.total, self.done, self.earlier, self.failed, self.steps = total, done, done, 0, 0
+        self.start = self.indexed = time.perf_counter()
+        self.nsPerStep = stepSize.value_in_unit(unit.nanosecond)
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, result: _Result) -> None:
+        self.done += 1
+        self.failed += result.failed
+        self.steps += result.steps
         if self.callback is not None:
-            self.callback(done, self.total)
+            self.callback(self.done, self.total)
         elif self.text:
-            seconds = time.perf_counter()-self.start
-            sys.stderr.write(f"\rpaths {done}/{self.total}, {seconds:.0f} s, {seconds/done*(self.total-done):.0f} s to go   ")
+            seconds, own = time.perf_counter()-self.start, self.done-self.earlier
+            failed = f" ({self.failed} failed)" if self.failed else ""
+            sys.stderr.write(f"\rpaths {self.done}/{self.total}{failed}, {own/seconds:.3g} paths/s, {self.steps/seconds:,.0f} steps/s, "
+                             f"{self.steps/seconds*86400*self.nsPerStep:.3g} ns/day, {_duration(seconds/own*(self.total-self.done))} to go   ")
             sys.stderr.flush()
 
     def finish(self) -> None:
         if self.text:
             sys.stderr.write("\n")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds/60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes//60} h {minutes%60:02d} min"
 
 
 @dataclass
@@ -389,7 +396,57 @@ class _Job:
     topology: app.Topology
     temperature: float
     directory: str
-    settings: Dict[str, int]
+    settings: Dict[str, Any]
+    names: List[str]
+    surface: Optional[Callable[[np.ndarray], Any]]
+    target: Optional[np.ndarray]
+
+
+@dataclass
+class _Result:
+    """What comes back from a path; everything else is in files."""
+
+    index: int
+    failed: bool
+    steps: int
+
+
+class _Trajectory:
+    """A DCD or XTC file under a temporary name."""
+
+    def __init__(self, path: Path, job: _Job, stepSize: Any, title: str) -> None:
+        self.path, self.place = path, ensemble.temporary(path)
+        self.title, self.isDcd, self.topology, self.numFrames = title, job.settings["format"] == "dcd", job.topology, 0
+        interval = max(1, job.settings["frameStride"])
+        self.place.unlink(missing_ok=True)
+        self.file = open(self.place, "wb+") if self.isDcd else None
+        self.writer = (app.DCDFile(self.file, job.topology, stepSize, firstStep=interval, interval=interval) if self.isDcd else
+                       app.XTCFile(str(self.place), job.topology, stepSize, firstStep=interval, interval=interval))
+
+    def write(self, frames: np.ndarray, boxes: np.ndarray) -> None:
+        for positions, box in zip(frames, boxes):
+            vectors = [openmm.Vec3(*v) for v in box]
+            self.writer.writeModel(positions, periodicBoxVectors=vectors*unit.nanometer)
+            self.numFrames += 1
+
+    def publish(self) -> None:
+        if self.isDcd:
+            # OpenMM puts the time of day here, and the same path would never be the same file.
+            self.file.seek(180)
+            self.file.write(self.title.encode("ascii").ljust(80)[:80])
+            self.file.close()
+        elif self.writer._getNumFrames() != self.numFrames:
+            # OpenMM's writer does not look.
+            raise OSError(errno.EIO, "the file is shorter than what was written", str(self.path))
+        ensemble.publish(self.place, self.path)
+
+    def discard(self) -> None:
+        try:
+            if self.file is not None:
+                self.file.close()
+        except OSError:  # the rest of a full buffer
+            pass
+        self.place.unlink(missing_ok=True)
 
 
 class _Worker:
@@ -403,17 +460,50 @@ class _Worker:
         self.context = openmm.Context(self.system, self.integrator, openmm.Platform.getPlatformByName(job.platform), job.properties)
         self.template = openmm.XmlSerializer.deserialize(job.template)
         self.starts = [openmm.XmlSerializer.deserialize(start) if isinstance(start, str) else start for start in job.starts]
-        settings = job.settings
-        self.sampler = openmm_wrapper.PathSampler(self.force, settings["steps"])
-        self.sampler.setStepsPerMove(settings["stepsPerMove"])
-        self.sampler.setNumEquilibrationSteps(settings["equilibrationSteps"])
-        self.sampler.setEnergyStride(settings["energyStride"])
-        self.sampler.setFrameStride(settings["frameStride"])
+        self.sampler = _makeSampler(self.force, job.settings)
 
-    def run(self, index: int) -> None:
-        job, context, sampler = self.job, self.context, self.sampler
+    def run(self, index: int) -> _Result:
+        job, sampler = self.job, self.sampler
         begin = time.perf_counter()
         seed, velocitySeed = (int(x) for x in np.random.SeedSequence([job.settings["seed"], index]).generate_state(2) % 0x7FFFFFFE+1)
+        stem = ensemble.stem(Path(job.directory), index)
+        trajectory = _Trajectory(stem.with_suffix("."+job.settings["format"]), job, self.integrator.getStepSize(), f"Path {index}, seed {seed}, written by openmm-spacetime")
+        failure = None
+        try:
+            try:
+                frames = self._drive(index, seed, velocitySeed, trajectory)
+            except (openmm.OpenMMException, ValueError) as e:
+                # ValueError comes from writers, of positions that have gone too far to be written.
+                failure = PathFailure(index, seed, self.steps, self.context.getParameter(self.force.getParameterName()), str(e), time.perf_counter()-begin)
+            if failure is not None:
+                ensemble.replace(stem.with_suffix(".failed.json"), lambda file: file.write(json.dumps(asdict(failure), indent=1).encode()))
+                return _Result(index, True, self.steps)
+            variables = np.frombuffer(sampler.getVariables()).reshape(-1, sampler.getNumVariables())
+            F = None if job.surface is None else np.asarray(job.surface(variables), dtype=float)
+            energies = np.concatenate([np.frombuffer(sampler.getPotentialEnergy()), frames["frameEnergy"]])
+            hit = -1
+            if job.target is not None:
+                difference = (variables[-1]-job.target+np.pi) % (2*np.pi)-np.pi
+                hit = int(np.linalg.norm(difference) <= ensemble.HIT_RADIUS)
+            record = {"index": index, "seed": seed, "s": np.frombuffer(sampler.getS()), "variables": variables, "work": sampler.getWork(),
+                      "workProfile": np.frombuffer(sampler.getWorkProfile()), "potentialEnergy": np.frombuffer(sampler.getPotentialEnergy()),
+                      "energySteps": np.frombuffer(sampler.getEnergySteps(), dtype=np.int32), "finalVariables": np.frombuffer(sampler.getFinalVariables()), **frames,
+                      "gradientEvaluations": sampler.getNumGradientEvaluations(), "energyEvaluations": sampler.getNumEnergyEvaluations(),
+                      "seconds": time.perf_counter()-begin, "highestFreeEnergy": np.nan if F is None else F.max(), "highestPotentialEnergy": energies.max(), "hit": hit}
+            trajectory.publish()
+            ensemble.writeFrameIndex(stem.with_suffix(".csv"), record, job.names, job.settings["stepsPerMove"], None if F is None else F[frames["frameSteps"]])
+            # Last: a path counts as done when its record is there.
+            ensemble.replace(stem.with_suffix(".npz"), lambda file: np.savez(file, **record))
+            return _Result(index, False, self.steps)
+        except OSError as e:
+            raise e if e.filename not in (None, str(trajectory.place)) else OSError(e.errno, e.strerror, str(trajectory.path)) from e
+        finally:
+            trajectory.discard()
+
+    def _drive(self, index: int, seed: int, velocitySeed: int, trajectory: _Trajectory) -> Dict[str, np.ndarray]:
+        """Run the dynamics; the frames' steps and energies."""
+        context, sampler = self.context, self.sampler
+        self.steps = 0
         # Every random number comes from this path's seed. OpenMM reads seeds only when a Context is made, and on the Reference platform all Contexts of a process
         # share one stream, which this sets back.
         for force in self.system.getForces():
@@ -425,48 +515,48 @@ class _Worker:
         context.setState(self.template)
         context.setTime(0)
         context.setStepCount(0)
-        start = self.starts[index % len(self.starts)]
-        if isinstance(start, openmm.State):
-            context.setPeriodicBoxVectors(*start.getPeriodicBoxVectors())
-            context.setPositions(start.getPositions(asNumpy=True))
-        else:
-            context.setPositions(start)
-        context.setVelocitiesToTemperature(job.temperature, velocitySeed)
-        stem = Path(job.directory)/f"path-{index:04d}"
-        trajectory = stem.with_name(f".{stem.name}.dcd")
-        interval = max(1, job.settings["frameStride"])
-        with open(trajectory, "wb+") as file:
-            dcd = app.DCDFile(file, job.topology, self.integrator.getStepSize(), firstStep=interval, interval=interval)
-            frameSteps: List[np.ndarray] = []
-            sampler.begin(context)
-            more = True
-            while more:
-                # In pieces, so that Ctrl-C works and the trajectory does not pile up in memory.
+        _setPositions(context, self.starts[index % len(self.starts)])
+        context.setVelocitiesToTemperature(self.job.temperature, velocitySeed)
+        pieces: Dict[str, List[np.ndarray]] = {"frameSteps": [], "frameEnergy": [], "frameBias": []}
+        sampler.begin(context)
+        more = True
+        while more:
+            # In pieces, so that Ctrl-C works and the trajectory does not pile up in memory.
+            try:
                 more = sampler.advance(CHUNK)
-                frameSteps.append(np.frombuffer(sampler.getFrameSteps(), dtype=np.int32))
-                frames = np.frombuffer(sampler.getFrames(), dtype=np.float32).reshape(-1, sampler.getNumParticles(), 3)
-                for positions, box in zip(frames, np.frombuffer(sampler.getBoxVectors()).reshape(-1, 3, 3)):
-                    dcd.writeModel(positions, periodicBoxVectors=[openmm.Vec3(*v) for v in box]*unit.nanometer)
-                sampler.clearFrames()
-        record = {"index": index, "seed": seed, "s": np.frombuffer(sampler.getS()), "variables": np.frombuffer(sampler.getVariables()).reshape(-1, sampler.getNumVariables()),
-                  "work": sampler.getWork(), "workProfile": np.frombuffer(sampler.getWorkProfile()), "potentialEnergy": np.frombuffer(sampler.getPotentialEnergy()),
-                  "energySteps": np.frombuffer(sampler.getEnergySteps(), dtype=np.int32), "frameSteps": np.concatenate(frameSteps),
-                  "finalVariables": np.frombuffer(sampler.getFinalVariables()), "gradientEvaluations": sampler.getNumGradientEvaluations(),
-                  "energyEvaluations": sampler.getNumEnergyEvaluations(), "seconds": time.perf_counter()-begin}
-        os.replace(trajectory, stem.with_suffix(".dcd"))
-        # Last: a path counts as done when its record is there.
-        _replace(stem.with_suffix(".npz"), lambda file: np.savez(file, **record))
+            finally:
+                self.steps = sampler.getNumStepsDone()
+            pieces["frameSteps"].append(np.frombuffer(sampler.getFrameSteps(), dtype=np.int32))
+            pieces["frameEnergy"].append(np.frombuffer(sampler.getFrameEnergy()))
+            pieces["frameBias"].append(np.frombuffer(sampler.getFrameBias()))
+            trajectory.write(np.frombuffer(sampler.getFrames(), dtype=np.float32).reshape(-1, sampler.getNumParticles(), 3),
+                             np.frombuffer(sampler.getBoxVectors()).reshape(-1, 3, 3))
+            sampler.clearFrames()
+        return {name: np.concatenate(parts) for name, parts in pieces.items()}
 
 
-_worker: Optional[_Worker] = None
+# One path at a time in a process: on the Reference platform all Contexts share their random numbers.
+_lock = threading.Lock()
+_worker: Tuple[Optional[str], Optional[_Worker]] = (None, None)
 
 
-def _startWorker(job: _Job) -> None:
+def _runPath(jobFile: str, index: int) -> _Result:
+    """Run a path in whatever process this is; the Context stays for the next one."""
     global _worker
-    _worker = _Worker(job)
+    with _lock:
+        if _worker[0] != jobFile:
+            _worker = (None, None)
+            with open(jobFile, "rb") as file:
+                _worker = (jobFile, _Worker(pickle.load(file)))
+        return _worker[1].run(index)
 
 
-def _runInWorker(index: int) -> int:
-    assert _worker is not None
-    _worker.run(index)
-    return index
+def _dieWithParent() -> None:
+    """A worker whose parent was killed would wait for work forever."""
+    sentinel = parent_process().sentinel
+
+    def watch() -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -170,7 +170,12 @@ TEST_F(PathSamplerTest, Records) {
         r2 += frames[k]*frames[k];
     EXPECT_NEAR(0.5*STIFFNESS*r2, sampler.getPotentialEnergy()[2], 1e-5);
     EXPECT_EQ(90, sampler.getNumGradientEvaluations());
-    EXPECT_EQ(3, sampler.getNumEnergyEvaluations());
+    // Three for the record, one more for the frame that is not in it.
+    EXPECT_EQ(4, sampler.getNumEnergyEvaluations());
+    ASSERT_EQ(2u, sampler.getFrameEnergy().size());
+    EXPECT_EQ(sampler.getPotentialEnergy()[2], sampler.getFrameEnergy()[1]);
+    double x = sampler.getVariables()[49];
+    EXPECT_NEAR(-KT_300*(-4*x*x+4*x), sampler.getFrameBias()[1], 1e-12);
     EXPECT_EQ(90, context.getStepCount());
     EXPECT_NEAR(context.getState(State::Positions).getPositions()[0][0], sampler.getFinalVariables()[0], 1e-15);
 
@@ -190,6 +195,127 @@ TEST_F(PathSamplerTest, Records) {
     EXPECT_EQ(sampler.getWorkProfile(), plain.getWorkProfile());
     EXPECT_EQ(vector<int>({49}), plain.getFrameSteps());
     EXPECT_TRUE(plain.getPotentialEnergy().empty());
+}
+
+TEST_F(PathSamplerTest, BackwardWorkIsTheNegative) {
+    // One move there and one back, at the same place: what was paid is returned.
+    VerletIntegrator integrator(1e-9);
+    Context context(system, integrator, platform);
+    context.setPositions({Vec3(0.1, 0.1, 0.2)});
+    PathSampler sampler(*force, 3);
+    sampler.setStepsPerMove(3);
+    sampler.run(context);
+    double forward = sampler.getWork();
+    ASSERT_GT(std::fabs(forward), 1.0);
+    sampler.setBackward(true);
+    sampler.run(context);
+    EXPECT_NEAR(-forward, sampler.getWork(), 1e-6);
+    EXPECT_EQ(0.0, context.getParameter("spacetime_s"));
+    EXPECT_EQ(vector<double>({0, 0, 0}), sampler.getS());
+}
+
+TEST_F(PathSamplerTest, ForwardAndBackwardPathsObeyCrooks) {
+    // Gaussian work in both directions, so <W_F> - dF = var(W_F)/2kT and <W_F> + <W_B> = (var(W_F) + var(W_B))/2kT.
+    force->setCurve({0, 1}, {-4, -3.2, -4, 4.8});
+    LangevinMiddleIntegrator integrator(300.0, 5.0, 0.01);
+    integrator.setRandomNumberSeed(8);
+    Context context(system, integrator, platform);
+    std::mt19937 random(12);
+    std::normal_distribution<double> normal;
+    PathSampler sampler(*force, 300);
+    const int numPaths = 500;
+    double mean[2], variance[2];
+    for (int direction = 0; direction < 2; direction++) {
+        sampler.setBackward(direction == 1);
+        vector<double> eta = force->evaluateEta(direction);
+        double a = STIFFNESS/KT_300-2*eta[0], sum = 0, sum2 = 0;
+        for (int i = 0; i < numPaths; i++) {
+            context.setPositions({Vec3(eta[1]/a+normal(random)/std::sqrt(a), 0, 0)});
+            context.setVelocitiesToTemperature(300.0, i+1);
+            sampler.run(context);
+            double w = sampler.getWork()/KT_300;
+            sum += w;
+            sum2 += w*w;
+        }
+        mean[direction] = sum/numPaths;
+        variance[direction] = (sum2-sum*mean[direction])/(numPaths-1);
+    }
+    double dF = betaF(1)-betaF(0), error = std::sqrt((variance[0]+variance[1])/numPaths*(1+0.25*(variance[0]+variance[1])));
+    ASSERT_GT(std::fabs(dF), 0.05);
+    EXPECT_NEAR(-dF, mean[1]-0.5*variance[1], 4*error);
+    EXPECT_NEAR(0.5*(variance[0]+variance[1]), mean[0]+mean[1], 4*error);
+}
+
+TEST_F(PathSamplerTest, StepsForLength) {
+    EXPECT_EQ(1000, PathSampler::stepsForLength(100, 10));
+    EXPECT_EQ(1001, PathSampler::stepsForLength(100, 10.001));
+    EXPECT_EQ(1005, PathSampler::stepsForLength(100, 10.001, 5));
+    // 0.1*3 is a little more than 0.3: rounding must not cost a whole move.
+    EXPECT_EQ(3, PathSampler::stepsForLength(10, 0.1*3));
+    for (double bad : {0.0, -1.0, (double) NAN, (double) INFINITY}) {
+        expectError<OpenMM::OpenMMException>([&] { PathSampler::stepsForLength(bad, 1); }, {"positive number of steps"});
+        expectError<OpenMM::OpenMMException>([&] { PathSampler::stepsForLength(100, bad); }, {"positive length"});
+    }
+}
+
+TEST_F(PathSamplerTest, FarStartIsRefusedOrPulled) {
+    LangevinMiddleIntegrator integrator(300.0, 5.0, 0.01);
+    integrator.setRandomNumberSeed(3);
+    Context context(system, integrator, platform);
+    // At s = 0 precision 3, centre -0.4, width 0.577.
+    PathSampler sampler(*force, 100);
+    context.setPositions({Vec3(-0.4+4.9/std::sqrt(3.0), 0, 0)});
+    sampler.checkStart(context);
+    context.setPositions({Vec3(-0.4+5.1/std::sqrt(3.0), 0, 0)});
+    vector<string> message = {"variable \"x\" is 2.54", "s = 0 is centred at -0.4", "width of 0.577", "5.1 widths", "at most 5"};
+    expectError<OpenMM::OpenMMException>([&] { sampler.checkStart(context); }, message);
+    expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, message);
+    // At s = 1: precision 8, centre 0.5, width 0.354.
+    sampler.setBackward(true);
+    expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, {"s = 1 is centred at 0.5", "width of 0.353553"});
+    sampler.setBackward(false);
+    sampler.setMaxStartDistance(INFINITY);
+    EXPECT_TRUE(sampler.run(context));
+
+    context.setPositions({Vec3(20, 0, 0)});
+    sampler.setMaxStartDistance(5);
+    sampler.setNumPullSteps(2000);
+    sampler.setNumEquilibrationSteps(500);
+    EXPECT_EQ(3100, sampler.getNumStepsTotal());
+    sampler.begin(context);
+    sampler.advance(1000);
+    // Between two pieces the Context has its own kT.
+    EXPECT_EQ(KT_300, context.getParameter("spacetime_kT"));
+    while (sampler.advance(1000))
+        ;
+    EXPECT_EQ(KT_300, context.getParameter("spacetime_kT"));
+    EXPECT_EQ(100u, sampler.getS().size());
+    EXPECT_LT(std::fabs(sampler.getVariables()[0]+0.4), 3);
+    // Too few steps to get there.
+    context.setPositions({Vec3(50, 0, 0)});
+    sampler.setNumPullSteps(1);
+    sampler.setNumEquilibrationSteps(0);
+    expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, {"after the equilibration", "more steps"});
+    EXPECT_EQ(KT_300, context.getParameter("spacetime_kT"));
+}
+
+TEST_F(PathSamplerTest, DistanceOfPeriodicVariablesIsTheShortWayRound) {
+    // A coordinate of period 2 with kappa 100 centred at 0.98: width 2/(2 pi 10) = 0.0318.
+    double angle = 0.98*M_PI;
+    SpacetimeForce* periodic = new SpacetimeForce({0, 1}, {100*std::cos(angle), 100*std::sin(angle), 0, 0}, 300.0);
+    periodic->addCoordinate(0, 1, 2.0, 0.0, 1.0, "y");
+    periodic->setParameterName("other");
+    system.addForce(periodic);
+    VerletIntegrator integrator(0.001);
+    Context context(system, integrator, platform);
+    PathSampler sampler(*periodic, 10);
+    context.setPositions({Vec3(0, -0.9, 0)});   // 0.12 away across the seam, 3.8 widths
+    sampler.checkStart(context);
+    context.setPositions({Vec3(0, 0.8, 0)});
+    expectError<OpenMM::OpenMMException>([&] { sampler.checkStart(context); }, {"variable \"y\" is 0.8", "centred at 0.98", "5.65"});
+    // No bias at s = 1, so any start will do.
+    sampler.setBackward(true);
+    sampler.checkStart(context);
 }
 
 TEST_F(PathSamplerTest, ProgressCanStopThePath) {
@@ -233,6 +359,8 @@ TEST_F(PathSamplerTest, BadInputsAreNamed) {
     expectError<OpenMM::OpenMMException>([&] { sampler.setNumEquilibrationSteps(-1); }, {"equilibration", "-1"});
     expectError<OpenMM::OpenMMException>([&] { sampler.setEnergyStride(-1); }, {"energy stride"});
     expectError<OpenMM::OpenMMException>([&] { sampler.setFrameStride(-1); }, {"frame stride"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.setNumPullSteps(-1); }, {"pull", "-1"});
+    expectError<OpenMM::OpenMMException>([&] { sampler.setMaxStartDistance(0); }, {"positive"});
     expectError<OpenMM::OpenMMException>([&] { sampler.advance(1); }, {"begin()"});
     sampler.setStepsPerMove(3);
     VerletIntegrator integrator(0.001);

@@ -237,6 +237,15 @@ class TestAnalyze:
             analyze(self.ensemble())["x"]
 
 
+    def testBackwardPathsEndWhereTheCurveBegins(self):
+        back = Ensemble([Record(r.variables[::-1].copy()) for r in (straight(), straight(stop=0.2))])
+        assert analyze({"x": back}).rows[0]["hitRate"] == 0.0
+        back.direction = "backward"
+        report = analyze({"x": back})
+        assert report.rows[0]["hitRate"] == 1.0
+        np.testing.assert_allclose([report.start[0], report.target[0]], [np.pi / 2, -np.pi / 2], atol=1e-12)
+
+
 class TestFiles:
     def report(self, surface):
         one = Ensemble([straight(work=w) for w in (4.0, 5.0, 6.0)])

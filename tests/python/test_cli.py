@@ -171,6 +171,6 @@ def testFewEffectiveSamplesOnTheCurveIsExitCode1(tmp_path):
 def testHelpAndVersion():
     assert spacetime("--help").returncode == 0
     assert spacetime("--version").stdout.strip() == __import__("openmmspacetime").__version__
-    for command in ("train", "geodesic", "distance", "measure", "encode", "decode", "info"):
+    for command in ("train", "geodesic", "sample", "distance", "measure", "encode", "decode", "info"):
         r = spacetime(command, "--help")
         assert r.returncode == 0 and "--json" in r.stdout

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """PathSampler and PathEnsemble: what is sampled, what is recorded, and that a path depends on its seed alone."""
-import csv
-import json
 import os
+import re
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import openmm
+import pandas
 import pytest
 from openmm import app, unit
 
@@ -123,7 +125,7 @@ def testWorkFitsTheRecord(tmp_path):
     assert path.work == path.workProfile[-1]
     assert path.energySteps.tolist() == list(range(29, 400, 30))+[399]
     assert path.potentialEnergy.shape == path.energySteps.shape
-    assert path.gradientEvaluations == 600 and path.energyEvaluations == len(path.energySteps)
+    assert path.gradientEvaluations == 600 and path.energyEvaluations == len({*path.energySteps, *path.frameSteps})
     assert abs(phi[-1]-1) < 1 and path.finalVariables.shape == (1,)
 
     # The trajectory holds what was recorded, and without the bias the energies are those of bonds and angles.
@@ -140,7 +142,7 @@ def testWorkFitsTheRecord(tmp_path):
 def sameFiles(a, b, index):
     a, b = Path(a)/f"path-{index:04d}.npz", Path(b)/f"path-{index:04d}.npz"
     with np.load(a) as x, np.load(b) as y:
-        return all(np.array_equal(x[name], y[name]) for name in x.files if name != "seconds")
+        return all(np.array_equal(x[name], y[name], equal_nan=True) for name in x.files if name != "seconds")
 
 
 def testPathDependsOnItsSeedAlone(tmp_path):
@@ -154,8 +156,7 @@ def testPathDependsOnItsSeedAlone(tmp_path):
     for i in range(2):
         assert sameFiles(tmp_path/"few", tmp_path/"many", i)
         a, b = Path(few[i].trajectory).read_bytes(), Path(many[i].trajectory).read_bytes()
-        # The header holds the time of writing.
-        assert a[276:] == b[276:] and len(a) > 10*4*12
+        assert a == b and len(a) > 10*4*12
     assert len({r.work for r in many}) == 4
     other = st.PathSampler(simulation, force, numPaths=1, steps=200, seed=6).run(tmp_path/"other")
     assert other[0].work not in {r.work for r in many}
@@ -182,15 +183,161 @@ def testEnsembleOnDisk(tmp_path):
     with pytest.raises(IndexError):
         loaded[3]
     assert loaded.variables[0]["atoms"] == [0, 1, 2, 3]
-    with open(tmp_path/"new"/"paths"/"index.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["path"]) for row in rows] == [0, 1, 2]
-    for row, record in zip(rows, loaded):
-        assert float(row["work_kJ_mol"]) == record.work
-        assert int(row["seed"]) == record.seed
-        assert int(row["gradient_evaluations"]) == 2100
-        assert float(row["final_phi"]) == record.finalVariables[0]
-    assert {p.name for p in (tmp_path/"new"/"paths").iterdir()} == {"ensemble.json", "index.csv", "topology.pdb"} | {f"path-000{i}.{e}" for i in range(3) for e in ("dcd", "npz")}
+    rows = pandas.read_csv(tmp_path/"new"/"paths"/"paths.csv")
+    assert rows["path"].tolist() == [0, 1, 2] and rows["status"].tolist() == ["done"]*3
+    assert rows["work"].tolist() == [record.work for record in loaded] and rows["seed"].tolist() == [record.seed for record in loaded]
+    assert rows["gradient_evaluations"].tolist() == [2100]*3
+    assert rows["final_phi"].tolist() == [record.finalVariables[0] for record in loaded]
+    assert rows["highest_U"].tolist() == [record.frameEnergy[0] for record in loaded] and rows["highest_F"].isna().all()
+    for row, record in zip(rows["hit"], loaded):
+        assert row == record.hit == (abs(record.variables[-1, 0]-1) < 0.75)
+    assert {p.name for p in (tmp_path/"new"/"paths").iterdir()} == ({"ensemble.json", "index.csv", "paths.csv", "topology.pdb"}
+                                                                   | {f"path-000{i}.{e}" for i in range(3) for e in ("dcd", "npz", "csv")})
+
+
+def waves(x):
+    """A free energy that can be told from zero."""
+    return 5*np.sin(3*x[:, 0])
+
+
+@pytest.mark.parametrize("format", ["dcd", "xtc"])
+def testFrameIndexAndTrajectories(tmp_path, format):
+    simulation, force = makeChain()
+    paths = st.PathSampler(simulation, force, numPaths=2, steps=300, stepsPerMove=3, equilibrationSteps=50, frameStride=40, energyStride=7, seed=4, surface=waves,
+                           format=format).run(tmp_path/"p")
+    index = pandas.read_csv(tmp_path/"p"/"index.csv")
+    assert index.columns.tolist() == ["path", "frame", "step", "s", "phi", "U", "U_bias", "work", "F", "state", "seed"]
+    steps = [*range(39, 300, 40), 299]
+    assert index["path"].tolist() == [0]*8+[1]*8 and index["frame"].tolist() == [*range(8)]*2 and index["step"].tolist() == steps*2
+    for i, path in enumerate(paths):
+        rows = index[index["path"] == i]
+        assert (rows["seed"] == path.seed).all() and (rows["state"] == rows["s"]).all()
+        np.testing.assert_array_equal(rows["s"], path.s[steps])
+        np.testing.assert_array_equal(rows["phi"], path.variables[steps, 0])
+        np.testing.assert_array_equal(rows["work"], [path.workProfile[k//3] for k in steps])
+        np.testing.assert_array_equal(rows["F"], waves(path.variables[steps]))
+        assert path.highestFreeEnergy == waves(path.variables).max()
+        assert path.highestPotentialEnergy == max(path.potentialEnergy.max(), path.frameEnergy.max())
+        # Energies of the frames themselves, as OpenMM has them.
+        trajectory = mdtraj.load(path.trajectory, top=paths.topology)
+        assert Path(path.trajectory).suffix == "."+format and trajectory.n_frames == 8
+        np.testing.assert_allclose(mdtraj.compute_dihedrals(trajectory, [[0, 1, 2, 3]])[:, 0], rows["phi"], atol=1e-4 if format == "dcd" else 2e-2)
+        if format == "dcd":
+            for xyz, (_, row) in zip(trajectory.xyz, rows.iterrows()):
+                simulation.context.setPositions(xyz)
+                simulation.context.setParameter("spacetime_s", row["s"])
+                bias = force.getBiasEnergy(simulation.context)._value
+                assert row["U_bias"] == pytest.approx(bias, abs=1e-3)
+                assert row["U"] == pytest.approx(simulation.context.getState(energy=True).getPotentialEnergy()._value-bias, abs=0.01)
+    assert "every 7 steps" in paths.summary() and "2 paths of 300 steps, forward" in paths.summary()
+    pandas.testing.assert_frame_equal(pandas.read_csv(tmp_path/"p"/"path-0001.csv"), index[index["path"] == 1].reset_index(drop=True))
+
+
+def testBackwardPathsAndStepsPerLength(tmp_path):
+    simulation, force = makeChain()
+    start = simulation.context.getState(positions=True)
+    # Forward first, to have states at s = 1; the two directions then bound the free-energy difference.
+    forward = st.PathSampler(simulation, force, numPaths=6, stepsPerLength=100, length=12.6, stepsPerMove=4, seed=2).run(tmp_path/"f")
+    assert forward.steps == 1260 and forward.direction == "forward" and forward.settings["length"] == 12.6
+    ends = [mdtraj.load(path.trajectory, top=forward.topology).xyz[-1].astype(float) for path in forward]
+    backward = st.PathSampler(simulation, force, numPaths=6, steps=1260, stepsPerMove=4, direction="backward", startStates=ends, seed=3).run(tmp_path/"b")
+    assert backward.direction == "backward" and backward.settings["direction"] == "backward"
+    path = backward[0]
+    np.testing.assert_allclose(path.s, 1-np.repeat(np.arange(1, 316)/315, 4), atol=1e-14)
+    assert abs(path.variables[0, 0]-1) < 1 and abs(path.variables[-1, 0]+1) < 1
+    eta = np.array([force.getEta(1-j/315) for j in range(1, 316)])
+    T = np.stack([np.cos(path.variables[:, 0]), np.sin(path.variables[:, 0])], axis=1)
+    np.testing.assert_allclose(np.diff(path.workProfile), -KT*np.einsum("ij,ij->i", np.diff(eta, axis=0), T[3:-4:4]), atol=1e-10)
+    # Second law: <W_F> >= dF >= -<W_B>.
+    W = np.array([p.work for p in forward]), np.array([p.work for p in backward])
+    assert W[0].mean()+W[1].mean() > -3*np.hypot(*(w.std(ddof=1)/np.sqrt(6) for w in W))
+    with pytest.raises(ValueError, match="s = 1 is centred at 1 "):
+        st.PathSampler(simulation, force, numPaths=1, steps=10, direction="backward", startStates=[start]).run(tmp_path/"wrong")
+    with pytest.raises(ValueError, match="another System.*settings"):
+        st.PathSampler(simulation, force, numPaths=6, steps=1260, stepsPerMove=4, startStates=ends, maxStartDistance=99, seed=3).run(tmp_path/"b", resume=True)
+    # A curve that was measured brings its length.
+    model = st.GaussianMixtureModel([[-0.1], [0.2]], [0.01, 0.02], [0.5, 0.5])
+    curve = st.geodesic(model, [-0.1], [0.2], logSnr=3)
+    assert st.SpacetimeForce(curve, temperature=300)._length == curve.length
+    for arguments, message in [(dict(stepsPerLength=10), "pass length="), (dict(steps=10, stepsPerLength=10, length=1), "not both"),
+                               (dict(stepsPerLength=-1, length=1), "positive"), (dict(direction="up"), "'forward' or 'backward'"), (dict(format="pdb"), "'dcd' or 'xtc'")]:
+        with pytest.raises(ValueError, match=message):
+            st.PathSampler(simulation, force, **arguments)
+
+
+def testFailedPathsAreRecordedAndTheOthersGoOn(tmp_path):
+    simulation, force = makeChain()
+    start = simulation.context.getState(positions=True)
+    # NaN from the first step on in every second path: its start has two particles in the same place.
+    broken = start.getPositions(asNumpy=True)._value.copy()
+    broken[3] = broken[2]
+    sampler = st.PathSampler(simulation, force, numPaths=4, steps=50, equilibrationSteps=20, startStates=[start, broken], maxStartDistance=np.inf, seed=3)
+    with pytest.warns(RuntimeWarning, match="2 of 4 paths failed, the first of them path 1.*retryFailed=True"):
+        paths = sampler.run(tmp_path/"p")
+    assert [path.index for path in paths] == [0, 2] and [f.index for f in paths.failures] == [1, 3]
+    failure = paths.failures[0]
+    assert "not a finite number" in failure.message and failure.s == 0 and 0 <= failure.step <= 20 and failure.seed not in {p.seed for p in paths}
+    table = pandas.read_csv(tmp_path/"p"/"paths.csv")
+    assert table["status"].tolist() == ["done", "failed", "done", "failed"]
+    assert table["failed_step"][1] == failure.step and table["failed_s"][1] == 0 and table["message"][1] == failure.message and np.isnan(table["work"][1])
+    assert set(pandas.read_csv(tmp_path/"p"/"index.csv")["path"]) == {0, 2}
+    assert not list((tmp_path/"p").glob("path-0001.[!f]*")) and not list((tmp_path/"p").glob(".tmp*"))
+
+    # They stay failed until they are asked for again; the good ones are not run twice.
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path/"p").glob("path-*")}
+    with pytest.warns(RuntimeWarning, match="2 of 4"):
+        sampler.run(tmp_path/"p", resume=True)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path/"p").glob("path-*")} == times
+    with pytest.warns(RuntimeWarning, match="2 of 4"):
+        sampler.run(tmp_path/"p", resume=True, retryFailed=True)
+    again = {p: p.stat().st_mtime_ns for p in (tmp_path/"p").glob("path-*")}
+    assert {p.name for p in again if again[p] != times[p]} == {"path-0001.failed.json", "path-0003.failed.json"}
+
+
+def testFarStartsAreRefusedOrBroughtToTheCurve(tmp_path):
+    simulation, force = makeChain()
+    far = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value.copy()
+    far[3, 2] *= -1   # the mirror image, at about +0.94 rad
+    simulation.context.setPositions(far)
+    phi = force.getVariableValues(simulation.context)[0]
+    assert phi > 0.5
+    width = 1/np.sqrt(40)
+    with pytest.raises(ValueError, match=rf'variable "phi" is {phi:.3f}.*centred at -1 with a width of {width:.3f}.*{(phi+1)/width:.2f}.*widths away'):
+        st.PathSampler(simulation, force, numPaths=1, steps=10).run(tmp_path/"far")
+    assert not (tmp_path/"far").exists()
+    good = makeChain()[0].context.getState(positions=True)
+    before = simulation.context.getState(positions=True).getPositions(asNumpy=True)
+    with pytest.raises(ValueError, match=r"startStates\[1\]"):
+        st.PathSampler(simulation, force, numPaths=2, steps=10, startStates=[good, far]).run(tmp_path/"far")
+    assert np.array_equal(before, simulation.context.getState(positions=True).getPositions(asNumpy=True))
+    paths = st.PathSampler(simulation, force, numPaths=2, steps=200, equilibrationSteps=300, equilibrate=3000).run(tmp_path/"pulled")
+    assert all(abs(path.variables[0, 0]+1) < 5*width for path in paths) and paths.settings["pullSteps"] == 3000
+    assert paths[0].gradientEvaluations == 3000+2*300+200
+    # Too short a pull fails path by path.
+    with pytest.warns(RuntimeWarning, match="1 of 1 paths failed.*after the equilibration"):
+        short = st.PathSampler(simulation, force, numPaths=1, steps=10, equilibrationSteps=0, equilibrate=1).run(tmp_path/"short")
+    assert short.failures[0].step == 1 and len(short) == 0
+
+
+@pytest.mark.parametrize("format, file", [("dcd", "path-0000.dcd"), ("xtc", "path-0000.xtc")])
+def testFullDisk(tmp_path, format, file):
+    """A limit on the size of files stands for the disk: what is written beyond it is an OSError."""
+    resource = pytest.importorskip("resource")
+    simulation, force = makeChain()
+    sampler = st.PathSampler(simulation, force, numPaths=2, steps=4000, equilibrationSteps=0, frameStride=2, seed=8, format=format)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30000, hard))
+    try:
+        with pytest.raises(OSError, match="0 of 2 paths are complete.*resume=True") as error:
+            sampler.run(tmp_path/"p")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Path(error.value.filename).name == file
+    assert {p.name for p in (tmp_path/"p").iterdir()} == {"ensemble.json", "topology.pdb", "index.csv", "paths.csv"}
+    resumed = sampler.run(tmp_path/"p", resume=True)
+    whole = sampler.run(tmp_path/"whole")
+    assert [p.work for p in resumed] == [p.work for p in whole]
+    assert (tmp_path/"p"/"index.csv").read_bytes() == (tmp_path/"whole"/"index.csv").read_bytes()
 
 
 def testDirectoriesAreNotOverwrittenUnasked(tmp_path):
@@ -220,11 +367,61 @@ def testInterruptedRunKeepsWhatIsCompleteAndResumes(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         st.PathSampler(simulation, force, numPaths=4, steps=60, progress=stop).run(tmp_path/"cut")
     assert len(st.PathEnsemble.load(tmp_path/"cut")) == 2
-    assert len((tmp_path/"cut"/"index.csv").read_text().splitlines()) == 3
+    assert len((tmp_path/"cut"/"index.csv").read_text().splitlines()) == len((tmp_path/"cut"/"paths.csv").read_text().splitlines()) == 3
     with pytest.raises(ValueError, match="settings"):
         st.PathSampler(simulation, force, numPaths=4, steps=80).run(tmp_path/"cut", resume=True)
     resumed = st.PathSampler(simulation, force, numPaths=4, steps=60).run(tmp_path/"cut", resume=True)
     assert [r.work for r in resumed] == [r.work for r in whole]
+
+
+def sameRuns(a, b, numPaths):
+    assert (a/"index.csv").read_bytes() == (b/"index.csv").read_bytes()
+    for i in range(numPaths):
+        assert sameFiles(a, b, i)
+        assert (a/f"path-{i:04d}.dcd").read_bytes() == (b/f"path-{i:04d}.dcd").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["processes", "threads", "dask"])
+def testExecutorsOfOthers(tmp_path, kind):
+    simulation, force = makeChain()
+    arguments = dict(numPaths=5, steps=100, frameStride=20, seed=12)
+    st.PathSampler(simulation, force, **arguments).run(tmp_path/"own")
+    if kind == "dask":
+        distributed = pytest.importorskip("distributed")
+        cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, local_directory=str(tmp_path/"dask"))
+        client = distributed.Client(cluster)
+        executor = client.get_executor()
+    else:
+        executor = ProcessPoolExecutor(2, mp_context=get_context("spawn")) if kind == "processes" else ThreadPoolExecutor(3)
+    calls = []
+    try:
+        st.PathSampler(simulation, force, **arguments, executor=executor, progress=lambda *x: calls.append(x)).run(tmp_path/"theirs")
+        # It is left open for more: here a run that goes on, with a new seed and a failure.
+        other = st.PathSampler(simulation, force, numPaths=2, steps=40, seed=13, executor=executor).run(tmp_path/"other")
+        with pytest.warns(RuntimeWarning, match="2 of 2"):
+            st.PathSampler(simulation, force, numPaths=2, steps=10, equilibrationSteps=0, equilibrate=1, maxStartDistance=1e-6, executor=executor).run(tmp_path/"failed")
+    finally:
+        executor.shutdown()
+        if kind == "dask":
+            client.close()
+            cluster.close()
+    assert calls == [(i, 5) for i in range(1, 6)] and len(other) == 2
+    sameRuns(tmp_path/"own", tmp_path/"theirs", 5)
+    assert not list((tmp_path/"theirs").glob(".tmp*"))
+
+
+def testProgressLine(tmp_path, capsys):
+    simulation, force = makeChain()
+    sampler = st.PathSampler(simulation, force, numPaths=2, steps=40, progress=True)
+    sampler.run(tmp_path/"p")
+    line = capsys.readouterr().err.split("\r")[-1]
+    paths, rate, steps, days, left = re.fullmatch(r"paths (\d)/2, (\S+) paths/s, (\S+) steps/s, (\S+) ns/day, (\d+) s to go +\n", line).groups()
+    assert paths == "2" and left == "0"
+    steps = float(steps.replace(",", ""))
+    # 40 and twice 1000 steps a path, of 4 fs.
+    assert steps == pytest.approx(2040*float(rate), rel=0.01) and float(days) == pytest.approx(steps*4e-6*86400, rel=0.01)
+    # Nothing was left to do: no times from nothing.
+    sampler.run(tmp_path/"p", resume=True)
 
 
 def testStartStates(tmp_path):
@@ -252,14 +449,18 @@ def testErrors(tmp_path):
     stranger.addTorsion(0, 1, 2, 3)
     with pytest.raises(openmm.OpenMMException, match="not part of the Context.*reinitialize"):
         st.PathSampler(simulation, stranger)
+    stranger.addWalker(0)
+    stranger.addWalker(4)
+    with pytest.raises(ValueError, match="drives one walker.* has 2"):
+        st.PathSampler(simulation, stranger)
     simulation.integrator.setTemperature(310)
     with pytest.raises(ValueError, match="310 K.*300 K"):
         st.PathSampler(simulation, force, numPaths=1, steps=10).run(tmp_path/"hot")
     simulation.integrator.setTemperature(300)
     simulation.integrator.setStepSize(1e9)
-    with pytest.raises(openmm.OpenMMException, match="not a finite number after step"):
+    with pytest.warns(RuntimeWarning, match="1 of 1 paths failed.*not a finite number after step"):
         st.PathSampler(simulation, force, numPaths=1, steps=10).run(tmp_path/"fast")
-    assert not list((tmp_path/"fast").glob("path-*"))
+    assert [p.name for p in (tmp_path/"fast").glob("path-*")] == ["path-0000.failed.json"]
 
 
 def testScriptWithoutMainGuardIsToldSo(tmp_path):

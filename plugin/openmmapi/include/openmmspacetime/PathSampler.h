@@ -13,7 +13,9 @@ namespace SpacetimePlugin {
  *
  * The path starts at s = 0, where it may be equilibrated, and makes numSteps/stepsPerMove moves. Move j of M sets s = j/M at fixed positions, which costs
  * the work -kT (eta(s_j) - eta(s_{j-1}))·T(X), and is followed by stepsPerMove time steps of the Context's Integrator. It ends at s = 1, where it may be
- * equilibrated again. Only the numSteps steps along the curve are recorded.
+ * equilibrated again. Only the numSteps steps along the curve are recorded. A backward path runs from s = 1 to s = 0 in the same way.
+ *
+ * A start far from where the curve begins would be torn there by the bias, so it is an error (see setMaxStartDistance()). setNumPullSteps() brings it there first.
  *
  * Positions, velocities and the random stream are taken as they are: setting them up is the caller's business.
  *
@@ -39,7 +41,23 @@ public:
     /// Time steps between two moves of the bias; must divide the number of steps.
     int getStepsPerMove() const { return stepsPerMove; }
     void setStepsPerMove(int steps);
-    /// Time steps at s = 0 before and at s = 1 after the path.
+    /// The smallest multiple of `stepsPerMove` that gives at least `stepsPerLength` steps for each unit of Fisher-Rao length of a curve of this `length`.
+    static int stepsForLength(double stepsPerLength, double length, int stepsPerMove = 1);
+    /// Whether the path runs from s = 1 to s = 0. Work is what moving the bias costs, in either direction.
+    bool isBackward() const { return backward; }
+    void setBackward(bool isBackward) { backward = isBackward; }
+    /// Time steps during which the bias at the start of the curve grows from nothing to full strength, before the equilibration; 0 for the full bias at once.
+    int getNumPullSteps() const { return numPullSteps; }
+    void setNumPullSteps(int steps);
+    /**
+     * A path whose variables are farther than this from the centre of the bias at its start is an error, before the first step and after the equilibration; with
+     * pull steps only after it. In units of the bias's width: 1/sqrt(kappa) for periodic variables, e^{-l/2} for the others. 5 unless set; infinity for no limit.
+     */
+    double getMaxStartDistance() const { return maxStartDistance; }
+    void setMaxStartDistance(double widths);
+    /// Throws the exception that begin() would throw for the Context's positions if there were no pull steps. Changes nothing.
+    void checkStart(OpenMM::Context& context) const;
+    /// Time steps before the path, at the start of the curve, and after it, at its end.
     int getNumEquilibrationSteps() const { return numEquilibrationSteps; }
     void setNumEquilibrationSteps(int steps);
     /// The potential energy without the bias is recorded every so many steps and after the last one; 0 for never.
@@ -63,7 +81,7 @@ public:
     bool advance(int maxSteps);
     /// Steps done, and in all, equilibration included.
     long long getNumStepsDone() const { return stepsDone; }
-    long long getNumStepsTotal() const { return static_cast<long long>(numSteps)+2LL*numEquilibrationSteps; }
+    long long getNumStepsTotal() const { return static_cast<long long>(numPullSteps)+numSteps+2LL*numEquilibrationSteps; }
 
     int getNumVariables() const { return numVariables; }
     int getNumParticles() const { return numParticles; }
@@ -84,6 +102,9 @@ public:
     const std::vector<int>& getFrameSteps() const { return frameSteps; }
     const std::vector<float>& getFrames() const { return frames; }
     const std::vector<double>& getBoxVectors() const { return boxVectors; }
+    /// Potential energy without the bias, and the bias, of each frame, in kJ/mol.
+    const std::vector<double>& getFrameEnergy() const { return frameEnergy; }
+    const std::vector<double>& getFrameBias() const { return frameBias; }
     /// Forget the frames recorded so far, so that a long trajectory can be written out piece by piece.
     void clearFrames();
     /// Force evaluations of this path, equilibration included.
@@ -94,14 +115,19 @@ public:
 private:
     void move();
     void recordStep();
-    void recordEnergy(int step);
+    void pull(int steps);
+    double getPosition(int move) const;
+    void checkStart(const SpacetimeForceImpl& impl, const std::vector<double>& values, bool isEquilibrated) const;
+    void recordEnergy(int step, bool isFrame);
     void recordFrame(int step);
     void checkVariables();
     [[noreturn]] void failNaN(const std::string& what) const;
     bool isRecorded(int step, int stride) const;
 
     const SpacetimeForce& force;
-    int numSteps, stepsPerMove = 1, numEquilibrationSteps = 0, energyStride = 0, frameStride = 0;
+    int numSteps, stepsPerMove = 1, numEquilibrationSteps = 0, energyStride = 0, frameStride = 0, numPullSteps = 0;
+    bool backward = false;
+    double maxStartDistance = 5.0;
 
     // State of the path in progress.
     OpenMM::Context* context = nullptr;
@@ -112,10 +138,10 @@ private:
     std::vector<OpenMM::Vec3> positions;
 
     int numVariables = 0, numParticles = 0;
-    std::vector<double> s, variables, finalVariables, workProfile, potentialEnergy, boxVectors;
+    std::vector<double> s, variables, finalVariables, workProfile, potentialEnergy, boxVectors, frameEnergy, frameBias;
     std::vector<int> energySteps, frameSteps;
     std::vector<float> frames;
-    double work = 0;
+    double work = 0, currentS = 0;
     long long numGradientEvaluations = 0, numEnergyEvaluations = 0;
 };
 
