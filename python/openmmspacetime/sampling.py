@@ -201,6 +201,7 @@ class PathSampler:
                 old.unlink()
         missing = [index for index in range(self.numPaths) if not any(ensemble.stem(directory, index).with_suffix(suffix).exists() for suffix in (".npz", ".failed.json"))]
         report = _Progress(self.progress, self.numPaths, self.numPaths-len(missing), self.simulation.integrator.getStepSize())
+        isFinished = False
         try:
             with closing(self._runAll(job, missing)) as results:
                 for result in results:
@@ -208,22 +209,26 @@ class PathSampler:
                     if time.perf_counter()-report.indexed > INDEX_INTERVAL:
                         ensemble.writeIndex(directory)
                         report.indexed = time.perf_counter()
+            isFinished = True
         except OSError as e:
-            raise OSError(e.errno, f"PathSampler: a file could not be written ({e.strerror}). {len(list(directory.glob('path-*.npz')))} of {self.numPaths} paths are complete "
-                                   "and stay; make room and go on with resume=True", e.filename) from e
+            raise self._writeError(directory, e) from e
         finally:
             report.finish()
             try:
                 ensemble.writeIndex(directory)
-            except OSError:
-                if sys.exc_info()[1] is None:
-                    raise
+            except OSError as e:
+                if isFinished:  # otherwise there is something else to be told
+                    raise self._writeError(directory, e) from e
         paths = PathEnsemble.load(directory)
         if paths.failures:
             first = paths.failures[0]
             warnings.warn(f"PathSampler: {len(paths.failures)} of {self.numPaths} paths failed, the first of them path {first.index}: {first.message} "
                           "See PathEnsemble.failures and paths.csv; run(..., resume=True, retryFailed=True) tries them again", RuntimeWarning, stacklevel=2)
         return paths
+
+    def _writeError(self, directory: Path, e: OSError) -> OSError:
+        return OSError(e.errno, f"PathSampler: a file could not be written ({e.strerror}). {len(list(directory.glob('path-*.npz')))} of {self.numPaths} paths are complete "
+                                "and stay; make room and go on with resume=True", e.filename)
 
     def _checkStarts(self) -> None:
         """ValueError for a starting state that is too far from the start of the curve, before anything is run."""

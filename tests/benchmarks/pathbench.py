@@ -96,7 +96,7 @@ def main():
         print(f"loop: {100*same:.1f} % of the steps a second of raw MD with the force, {100*plain:.1f} % of those without it ({rate:,.0f} steps/s), CPU time, "
               f"median of {arguments.repeats} rounds", flush=True)
     if arguments.only in (None, "processes"):
-        numPaths = max(8, min(arguments.paths, 40))
+        numPaths = max(8, min(arguments.paths, 100))
         walls = {processes: run(simulation, force, numPaths=numPaths, steps=arguments.steps, processes=processes)[0] for processes in (1, 2)}
         good &= walls[1] >= 1.8*walls[2]
         print(f"processes: {numPaths} paths, one process {walls[1]:.1f} s, two {walls[2]:.1f} s: {walls[1]/walls[2]:.2f} times", flush=True)
