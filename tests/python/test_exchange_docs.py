@@ -19,7 +19,7 @@ def testSnippets(tmp_path, monkeypatch, alanineSamples, torsions):
     assert len([line for line in code[3].splitlines() if line]) <= 10
     samples, logWeights = alanineSamples
     model = st.EmpiricalModel(samples, torsions, logWeights=logWeights)
-    curve = st.geodesic(model, [-1.45, 1.1], [1.05, -0.75], logSnr=4.0)
+    curve = st.geodesic(model, [-2.58, 2.79], [1.05, -0.75], logSnr=4.0)
     pdb = app.PDBFile(str(ROOT / "examples" / "alanine_dipeptide" / "alanine_dipeptide.pdb"))
     system = app.ForceField("amber14-all.xml").createSystem(pdb.topology, constraints=app.HBonds)
     force = st.SpacetimeForce(curve, torsions, 300 * unit.kelvin)
