@@ -20,12 +20,6 @@ def testKilledRunsResume(tmp_path):
 
 
 def testAlanineArrives():
-    """Times are not judged here: whoever else uses the machine would decide."""
+    """Times are not judged here: whoever else uses the machine would decide. That is what `make bench` is for."""
     out = run("pathbench.py", "--only", "paths", "--paths", "6").stdout
     assert re.search(r"6 of 16,000 steps .* hits within 0.75 rad 100.0 %", out), out
-
-
-def testTheLoopCostsLittle():
-    """CPU time in interleaved pieces; the aim is 95 %."""
-    out = run("pathbench.py", "--only", "loop", "--repeats", "40").stdout
-    assert float(re.search(r"loop: ([\d.]+) %", out).group(1)) > 85, out
