@@ -264,7 +264,9 @@ protected:
         reference.setPeriodicBoxVectors(box[0], box[1], box[2]);
         reference.setPositions(state.getPositions());
         State expected = reference.getState(State::Forces | State::Energy, false, groups);
-        double size = norm(expected.getForces()), allowed = tolerance(1e-8, 1e-4)*(10+size);
+        // Trajectories differ from run to run where sums are made in changing order, and may pass shapes that magnify the rounding of positions in single precision.
+        // What goes wrong with order or images is off by the force itself.
+        double size = norm(expected.getForces()), allowed = tolerance(1e-8, 1e-3)*(10+size);
         EXPECT_GT(size, 1) << "round " << round;
         EXPECT_NEAR(expected.getPotentialEnergy(), state.getPotentialEnergy(), allowed) << "round " << round;
         double worst = 0;
