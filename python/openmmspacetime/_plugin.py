@@ -35,8 +35,8 @@ def check() -> None:
     if installed.split(".")[:2] != OPENMM_VERSION.split(".")[:2]:
         raise ImportError(f"openmmspacetime was built against OpenMM {OPENMM_VERSION}, but OpenMM {installed} is installed. "
                           f"Run: pip install 'openmm=={series}.*', or install an openmm-spacetime that was built for OpenMM {installed}")
-    _warnOfOthers(openmm)
     if _isRegistered(openmm):
+        _warnOfOthers(openmm)
         return
     path = os.path.join(openmm.version.openmm_library_path, "plugins", LIBRARY)
     reinstall = "Run: pip install --force-reinstall --no-deps openmm-spacetime"

@@ -384,7 +384,7 @@ class FreeEnergySurface:
         ValueError
             As for `model`, for another ending, or where the file exists and `overwrite` is False.
         """
-        from .sampling import _replace
+        from .ensemble import replace
 
         path = Path(path)
         if path.suffix != ".npz":
@@ -392,4 +392,4 @@ class FreeEnergySurface:
         if path.exists() and not overwrite:
             raise ValueError(f"'{path}' exists: choose another name or pass overwrite=True")
         x, logWeights = self._grid(variables, temperature, bins)
-        _replace(path, lambda file: np.savez_compressed(file, x=x, log_weights=logWeights, variables=np.array(variables.toJson()), grid=np.array(True)))
+        replace(path, lambda file: np.savez_compressed(file, x=x, log_weights=logWeights, variables=np.array(variables.toJson()), grid=np.array(True)))
