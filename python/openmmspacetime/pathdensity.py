@@ -39,6 +39,8 @@ class PathDensity:
         They add up to 1.
     lines : list of ndarrays [points, 2]
         The parts of the paths that were counted.
+    periods : ndarray [2]
+        0 for variables that are not periodic.
     """
 
     share: np.ndarray
@@ -47,6 +49,7 @@ class PathDensity:
     visits: np.ndarray = field(repr=False)
     weights: np.ndarray = field(repr=False)
     lines: List[np.ndarray] = field(repr=False)
+    periods: np.ndarray = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.visits)
@@ -106,7 +109,7 @@ def pathDensity(paths: Sequence[Any], bins: Any = 60, variables: Tuple[int, int]
     visits = np.stack([_visited(x, edges, period) for x in pair])
     names = getattr(paths, "names", None) or [f"variable {k}" for k in range(n)]
     weights = weights/weights.sum()
-    return PathDensity(np.tensordot(weights, visits, 1), edges, (names[i], names[j]), visits, weights, pair)
+    return PathDensity(np.tensordot(weights, visits, 1), edges, (names[i], names[j]), visits, weights, pair, period)
 
 
 def _grid(what: str, bins: Any, ranges: Any, period: np.ndarray, pair: List[np.ndarray]) -> Tuple[Tuple[int, int], List[Tuple[float, float]]]:
