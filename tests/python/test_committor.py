@@ -155,7 +155,6 @@ def testRefinementCorrectsAWrongSurface(driven, tmp_path):
 # ---- two periodic variables, against the backward Kolmogorov equation
 
 SURFACE = "3*cos(2*pi*x)+2*sin(2*pi*(x+2*y))+2*cos(2*pi*y)"
-MINIMA = np.array([[-0.477, 0.383], [0.0, 0.0]])  # found below to be near enough
 
 
 def solveCommittor(inA, inB, n=96):
@@ -198,11 +197,11 @@ def testTwoPeriodicVariablesAgainstKolmogorov():
     simulation = app.Simulation(topology, system, openmm.BrownianIntegrator(TEMPERATURE, 10.0, 0.0001), openmm.Platform.getPlatform("Reference"))
     simulation.context.setPositions([[0, 0, 0]])
     # A is a union of discs, one of them across the seam; B lies elsewhere.
-    inA = st.StateRegion([[-0.48, 0.4]], 0.12, force) | st.StateRegion([0.46, -0.15], 0.1, force)
-    inB = st.StateRegion([0.1, 0.15], 0.12, force)
+    inA = st.StateRegion([[-0.47, -0.41]], 0.12, force) | st.StateRegion([0.46, -0.42], 0.1, force)
+    inB = st.StateRegion([0.45, 0.18], 0.12, force)
     points, p, _ = solveCommittor(inA.contains, inB.contains)
     assert p.min() > -1e-9 and p.max() < 1+1e-9
-    chosen = [int(np.argmin(np.linalg.norm(points-c, axis=1))) for c in ([0.3, 0.4], [-0.2, -0.3], [0.05, -0.3], [0.28, 0.1], [-0.1, 0.35])]
+    chosen = [int(np.argmin(np.linalg.norm(points-c, axis=1))) for c in ([-0.41, -0.08], [-0.33, 0.09], [0.0, -0.41], [0.25, 0.0], [-0.24, -0.41])]
     assert np.ptp(p[chosen]) > 0.4 and np.all((p[chosen] > 0.05) & (p[chosen] < 0.95))
     frames = np.concatenate([points[chosen], np.zeros((5, 1))], axis=1)[:, None]
     frames += np.array([1.0, -2.0, 0.0])  # whole turns do not matter
@@ -335,7 +334,7 @@ def testBadInput(driven, tmp_path):
     simulation, force, paths = driven
     x = at(np.zeros(1))
     for arguments, text in (((x, A, st.StateRegion([-0.35], 0.1), force), "states overlap"), ((x, A, "B", force), "stateB to be"),
-                            ((x, A, st.StateRegion([0.5, 0.0], 0.1), force), "2 variables, but the force has 1"), ((x*np.nan, A, B, force), "frame 0 are not finite"),
+                            ((x, A, st.StateRegion([0.5, 0.0], 0.1), force), "centre has 2 components, but there are 1 variables"), ((x*np.nan, A, B, force), "frame 0 are not finite"),
                             ((np.zeros((2, 3, 3)), A, B, force), r"\[K, 1, 3\], got \[2, 3, 3\]"), (([], A, B, force), "no frames"), ((paths, A, B, force), "PathEnsemble"),
                             ((x, halfPlane, st.StateRegion([-0.5], 0.1), force), "B's centre lies in A")):
         with pytest.raises(ValueError, match=text):
@@ -382,23 +381,22 @@ def testConstraintsBoxesAndXtc(tmp_path):
     force.addCoordinate(0, 0, name="x")
     system.addForce(force)
     topology = app.Topology()
+    topology.setPeriodicBoxVectors(system.getDefaultPeriodicBoxVectors())
     residue = topology.addResidue("X", topology.addChain())
     for _ in range(2):
         topology.addAtom("C", app.Element.getBySymbol("C"), residue)
     simulation = app.Simulation(topology, system, openmm.LangevinMiddleIntegrator(TEMPERATURE, 20.0, 0.004), openmm.Platform.getPlatform("Reference"))
     simulation.context.setPositions([[-0.5, 0, 0], [-0.5, 0.123456789, 0]])
-    boxes = {}
+    wideA, wideB = st.StateRegion([-0.6], 0.25), st.StateRegion([0.6], 0.25)
     for kind in ("dcd", "xtc"):
         paths = st.PathSampler(simulation, force, numPaths=2, steps=3000, frameStride=50, format=kind, seed=1).run(tmp_path/kind)
-        frames = st.transitionStateCandidates(paths, surfaceAround(0.0), 2, A, B)
+        frames = st.transitionStateCandidates(paths, surfaceAround(0.0), 2, wideA, wideB)
         np.testing.assert_allclose(frames.boxes[0], [[3, 0, 0], [1, 3, 0], [-1, 0.5, 3]], atol=2e-3)
         assert abs(np.linalg.norm(np.diff(frames.positions[0], axis=0))-0.123456789) < 2e-3
-        result = st.committor(simulation, frames, A, B, force, shots=10, seed=1)
-        boxes[kind] = frames
+        result = st.committor(simulation, frames, wideA, wideB, force, shots=10, seed=1)
         assert result.undecided == 0 and result.nBroken.sum() == 0
         # The variables are those after the constraint was met, so near those of the record.
         np.testing.assert_allclose(result.variables, frames.variables, atol=2e-3)
-    worker = st.committor.__globals__
     # States as frames: a State's own box.
-    result = st.committor(simulation, [simulation.context.getState(positions=True)], A, B, force, shots=2)
+    result = st.committor(simulation, [simulation.context.getState(positions=True)], wideA, wideB, force, shots=2)
     assert result.p.tolist() == [0]
