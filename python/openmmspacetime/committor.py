@@ -234,7 +234,7 @@ def _load(trajectory: str, topology: str, frame: int) -> Tuple[np.ndarray, Optio
     """Positions [N, 3] and box [3, 3] or None (nm) of a frame of a DCD or XTC file."""
     if trajectory.endswith(".dcd"):
         positions, box = _readFrame(trajectory, frame)
-        return positions.astype(float), None if box is None else np.array(box.value_in_unit(unit.nanometer))
+        return positions.astype(float), None if box is None else np.array([[_number(x) for x in v] for v in box])
     import mdtraj
 
     loaded = mdtraj.load_frame(trajectory, frame, top=topology)

@@ -381,7 +381,7 @@ def testConstraintsBoxesAndXtc(tmp_path):
     force.addCoordinate(0, 0, name="x")
     system.addForce(force)
     topology = app.Topology()
-    topology.setPeriodicBoxVectors(system.getDefaultPeriodicBoxVectors())
+    topology.setPeriodicBoxVectors([openmm.Vec3(3, 0, 0), openmm.Vec3(1, 3, 0), openmm.Vec3(-1, 0.5, 3)]*unit.nanometer)
     residue = topology.addResidue("X", topology.addChain())
     for _ in range(2):
         topology.addAtom("C", app.Element.getBySymbol("C"), residue)
