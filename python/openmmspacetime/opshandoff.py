@@ -13,14 +13,14 @@ import os
 from collections.abc import Sequence as SequenceABC
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, List, Union
+from typing import Any, List, Optional, Union
 
 import numpy as np
 import openmm
 from openmm import app, unit
 
 from . import ensemble
-from .committor import State, StateRegion, _crossing, _label, _load, _prepare
+from .committor import StateRegion, TransitionFrames, _crossing, _label, _load, _prepare
 from .force import SpacetimeForce
 from .sampling import PathEnsemble, PathRecord
 
@@ -33,7 +33,8 @@ WRITTEN = ("system.xml", "integrator.xml", "topology.pdb", "initial.dcd", "state
 
 
 def exportToOpenPathSampling(directory: Union[str, os.PathLike], simulation: app.Simulation, paths: Union[PathEnsemble, PathRecord], stateA: StateRegion,
-                             stateB: StateRegion, force: SpacetimeForce, stepsPerFrame: int = 10, maxFrames: int = 2000, overwrite: bool = False) -> Path:
+                             stateB: StateRegion, force: SpacetimeForce, stepsPerFrame: int = 10, maxFrames: int = 2000, overwrite: bool = False,
+                             transitionFrames: Optional[TransitionFrames] = None, window: int = 50) -> Path:
     """Write what unbiased two-way shooting in OpenPathSampling needs, and the script that runs it.
 
     The directory gets system.xml (the System without any SpacetimeForce), integrator.xml, topology.pdb, initial.dcd (the frames of a driven path from the last in A to
@@ -62,6 +63,10 @@ def exportToOpenPathSampling(directory: Union[str, os.PathLike], simulation: app
         Longer trials are rejected.
     overwrite : bool
         Replace an earlier export, and the paths that were made from it.
+    transitionFrames : TransitionFrames, optional
+        Frames of `paths` near p = 1/2, as :func:`transitionStates` finds them: the path of the first of them is taken, and of it only `window` frames around that one, and the
+        ends. Far fewer trials then fail before the first genuine path is there: a driven path waits mostly where nothing that is shot gets anywhere.
+    window : int
 
     Returns
     -------
@@ -76,7 +81,7 @@ def exportToOpenPathSampling(directory: Union[str, os.PathLike], simulation: app
         The directory is not empty, and `overwrite` was not given.
     """
     what, directory = "exportToOpenPathSampling", Path(directory)
-    template, states = _prepare(what, simulation, force, stateA, stateB, stepsPerFrame=(stepsPerFrame, 1), maxFrames=(maxFrames, 3))
+    template, states = _prepare(what, simulation, force, stateA, stateB, stepsPerFrame=(stepsPerFrame, 1), maxFrames=(maxFrames, 3), window=(window, 1))
     if not all(isinstance(state, StateRegion) for state in states):
         raise ValueError(f"{what}: expected both states to be StateRegions; functions cannot be handed over")
     variables = []
@@ -86,7 +91,14 @@ def exportToOpenPathSampling(directory: Union[str, os.PathLike], simulation: app
             raise ValueError(f"{what}: the variable '{v['name']}' is a {v['kind']}"+(" of centroids" if v["kind"] in KINDS else "")
                              + f"; expected one of {', '.join(KINDS)} of single atoms, which is what mdtraj computes on the other side")
         variables.append({name: v[name] for name in ("name", "kind", "atoms", "axis", "period")})
-    record, frames = _initialPath(what, [paths] if isinstance(paths, PathRecord) else paths, states)
+    records = [paths] if isinstance(paths, PathRecord) else paths
+    center = None
+    if transitionFrames is not None:
+        center = int(transitionFrames.frame[0])
+        records = [record for record in records if record.index == transitionFrames.path[0]]
+        if not records:
+            raise ValueError(f"{what}: the first of the transition frames is of path {transitionFrames.path[0]}, which is not among the paths given")
+    record, frames = _initialPath(what, records, states, center, window)
     if directory.exists() and any(directory.iterdir()):
         if not overwrite:
             raise FileExistsError(f"{what}: {directory} is not empty; pass overwrite=True to replace an earlier export, or choose another directory")
@@ -122,17 +134,23 @@ def exportToOpenPathSampling(directory: Union[str, os.PathLike], simulation: app
     return directory/"run_ops.py"
 
 
-def _initialPath(what: str, records: Any, states: Any) -> Any:
-    """The first record that leads from A to B, and its frames, in that order."""
+def _initialPath(what: str, records: Any, states: Any, center: Optional[int], window: int) -> Any:
+    """The first record that leads from A to B, and its frames, in that order; with a `center` those around it and the ends."""
     crossed = False
     for record in records:
         label = _label(what, states, record.variables[record.frameSteps])
         crossing = _crossing(label)
         if crossing is not None:
             crossed = True
-            if crossing[1]-crossing[0] > 1:
-                frames = np.arange(crossing[0], crossing[1]+1)
-                return record, frames if label[crossing[0]] < 0 else frames[::-1]
+            first, last = crossing
+            between = np.arange(first+1, last)
+            if center is not None:
+                if not first < center < last:
+                    raise ValueError(f"{what}: frame {center} of path {record.index} does not lie between the states")
+                between = between[np.abs(between-center) <= window//2]
+            if len(between) > 0:
+                frames = np.concatenate([[first], between, [last]])
+                return record, frames if label[first] < 0 else frames[::-1]
     raise ValueError(f"{what}: "+("no frames were written between the states; run PathSampler with frameStride, for example frameStride=10" if crossed else
                                   "no path has a frame in A and one in B; are the states where the paths start and end, and were frames written along them (frameStride)?"))
 
