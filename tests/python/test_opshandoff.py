@@ -47,7 +47,7 @@ def alanine(tmp_path_factory, alanineSamples, torsions):
     simulation = md.createSimulation(topology, system, positions, 1)
     simulation.minimizeEnergy()
     a, b = st.StateRegion([C5, C7EQ], 0.75, name="A"), st.StateRegion(C7AX, 0.75, name="B")
-    paths = st.PathSampler(simulation, force, numPaths=2, steps=4000, frameStride=10, seed=1, equilibrate=2000).run(tmp_path_factory.mktemp("ala")/"p")
+    paths = st.PathSampler(simulation, force, numPaths=2, steps=4000, frameStride=2, seed=1, equilibrate=2000).run(tmp_path_factory.mktemp("ala")/"p")
     return simulation, force, a, b, paths
 
 
