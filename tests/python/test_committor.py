@@ -314,20 +314,13 @@ def testTheBiasIsOffAndTheSimulationLeftAlone():
     assert np.array_equal(after.getPositions(asNumpy=True)._value, before.getPositions(asNumpy=True)._value)
     # With the bias on, at s = 0 (a well of 100 kT/nm^2 around A), nothing would reach B.
     assert st.committor(simulation, at(np.zeros(1)), A, B, force, shots=40).nB[0] > 8
-    # A bias that cannot be switched off is found out.
-    from openmmspacetime import committor as module
 
-    def bad(*_):
-        return 1*unit.kilojoule_per_mole
 
-    worker = st.committor.__globals__["_Worker"]
-    original = st.SpacetimeForce.getBiasEnergy
-    st.SpacetimeForce.getBiasEnergy = bad
-    try:
-        with pytest.raises(RuntimeError, match="could not be switched off"):
-            st.committor(simulation, at(np.zeros(1)), A, B, force, shots=3)
-    finally:
-        st.SpacetimeForce.getBiasEnergy = original
+def testABiasThatCannotBeSwitchedOffIsFoundOut(monkeypatch):
+    simulation, force = doubleWell()
+    monkeypatch.setattr(st.SpacetimeForce, "getBiasEnergy", lambda self, context: 1*unit.kilojoule_per_mole)
+    with pytest.raises(RuntimeError, match="could not be switched off"):
+        st.committor(simulation, at(np.zeros(1)), A, B, force, shots=3)
 
 
 def testBadInput(driven, tmp_path):

@@ -8,7 +8,6 @@ import sys
 import matplotlib
 import pytest
 from openmm import unit
-from test_opshandoff import opsPython  # noqa: F401
 
 import openmmspacetime as st
 
@@ -50,7 +49,7 @@ def testSnippets(ran):
     assert sum(patch.get_height() for patch in figure.axes[0].patches if isinstance(patch, matplotlib.patches.Rectangle)) == 4
 
 
-def testSnippetsWithUnbiasedPaths(opsPython, ran, monkeypatch, capsys):  # noqa: F811
+def testSnippetsWithUnbiasedPaths(opsPython, ran, monkeypatch, capsys):
     folder, snippet, names = ran
     monkeypatch.chdir(folder)
     subprocess.run([opsPython, "ops/run_ops.py", "--trials", "60", "--seed", "1"], check=True, timeout=300)

@@ -5,7 +5,6 @@ OpenPathSampling lives in an environment of its own: SPACETIME_OPS_PYTHON, or .v
 they are not.
 """
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -21,17 +20,6 @@ import openmmspacetime as st
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/"examples"/"alanine_dipeptide"))
 C5, C7EQ, C7AX = (-2.63, 2.76), (-1.34, 0.99), (1.07, -0.69)
-
-
-@pytest.fixture(scope="session")
-def opsPython():
-    python = os.environ.get("SPACETIME_OPS_PYTHON")
-    place = pathlib.Path(python) if python else ROOT/".venv"/"ops"/"bin"/"python"
-    if not place.exists():
-        if python:
-            pytest.fail(f"SPACETIME_OPS_PYTHON={python} does not exist")
-        pytest.skip(f"THE OPENPATHSAMPLING HAND-OFF IS NOT TESTED: there is no {place}; `make test` makes it where it is not offline")
-    return str(place)
 
 
 @pytest.fixture(scope="module")
