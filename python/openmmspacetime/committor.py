@@ -212,6 +212,12 @@ class TransitionFrames:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def __getitem__(self, i: Any) -> TransitionFrames:
+        """Some of them: a slice, or indices [k]."""
+        i = i if isinstance(i, slice) else np.atleast_1d(i)
+        return TransitionFrames(positions=self.positions[i], boxes=None if self.boxes is None else self.boxes[i], variables=self.variables[i], names=self.names, source=self.source,
+                                **{name: getattr(self, name)[i] for name in _FRAME_COLUMNS})
+
     def save(self, path: Union[str, os.PathLike]) -> None:
         """Write an .npz file, which :meth:`load` reads."""
         arrays = {name: getattr(self, name) for name in ("positions", *_FRAME_COLUMNS, "variables")}
@@ -787,7 +793,7 @@ class _Done:
 
 
 def _prepareDirectory(job: _Job, directory: Path, overwrite: bool, resume: bool) -> None:
-    head = directory/f"{job.what}.json"
+    head = directory/"run.json"
     if directory.exists() and any(directory.iterdir()) and not (overwrite or resume):
         raise FileExistsError(f"{job.what}: {directory} is not empty; pass overwrite=True to replace what is in it, resume=True to go on with it, or choose another directory")
     directory.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,9 @@
 
 1. Drives paths over the transition geodesic of the shipped samples, C5/C7eq to C7ax, 16,000 steps each.
 2. Committors of 20 frames x 40 trajectories: the frames of highest free energy, and those that a first set of trajectories selects, judged by a second one.
-3. Where an environment with OpenPathSampling is (--ops PYTHON, or .venv/ops): two-way shooting from a driven path, and how alike the paths are.
+3. Where an environment with OpenPathSampling is (--ops PYTHON, or .venv/ops): two-way shooting from driven paths, and how alike unbiased and driven paths are.
 
-    python committorbench.py [--paths 24] [--trials 1000] [--seed 1] [--first-shots 20] [--ops PYTHON] [--out FOLDER]
+    python committorbench.py [--paths 24] [--chains 4] [--trials 300] [--seed 1] [--first-shots 20] [--ops PYTHON] [--out FOLDER]
 
 A state is the union of discs of 0.75 rad: A around C5 and C7eq, which are one basin beside this barrier, B around C7ax. Exit code 1 where the mean committor of the
 selected frames is more than 0.1 from 1/2.
@@ -58,7 +58,8 @@ def crossings(density):
 def main():
     parser = argparse.ArgumentParser(description="Committors and unbiased path sampling on alanine dipeptide.")
     parser.add_argument("--paths", type=int, default=24)
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--chains", type=int, default=4, help="of unbiased path sampling, each from another driven path")
+    parser.add_argument("--trials", type=int, default=300, help="of each chain")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first-shots", type=int, default=20)
     parser.add_argument("--ops", type=pathlib.Path, default=ROOT/".venv"/"ops"/"bin"/"python", help="Python of an environment with OpenPathSampling")
@@ -94,15 +95,24 @@ def main():
         if not arguments.ops.exists():
             print(f"no {arguments.ops}: unbiased path sampling is left out")
         else:
-            script = st.exportToOpenPathSampling(out/"ops", simulation, paths, a, b, force, stepsPerFrame=5, overwrite=True, transitionFrames=states.frames)
-            subprocess.run([str(arguments.ops), str(script), "--trials", str(arguments.trials), "--seed", str(arguments.seed)], check=True)
-            unbiased = st.importFromOpenPathSampling(out/"ops")
-            print(f"{unbiased.summary()}\n{clock}")
+            # Paths of one chain are much alike for long: several chains, from different driven paths, show how much.
+            chains = []
+            for i in range(arguments.chains):
+                script = st.exportToOpenPathSampling(out/f"ops-{i}", simulation, paths, a, b, force, stepsPerFrame=5, overwrite=True, transitionFrames=states.frames[i:])
+                subprocess.run([str(arguments.ops), str(script), "--trials", str(arguments.trials), "--seed", str(arguments.seed+i)], check=True, stdout=subprocess.DEVNULL)
+                chains.append(st.importFromOpenPathSampling(out/f"ops-{i}"))
+                print(f"chain {i}: {chains[-1].summary()}", flush=True)
+            print(clock)
+            unbiased = [path for chain in chains for path in chain]
             densities = {"driven": st.pathDensity(paths, stateA=a, stateB=b), "unbiased": st.pathDensity(unbiased, stateA=a, stateB=b)}
             print(st.pathSimilarity(*densities.values()).summary())
-            for name, density in densities.items():
+            for name, density in (*densities.items(), *((f"chain {i}", st.pathDensity(chain, stateA=a, stateB=b)) for i, chain in enumerate(chains))):
                 psi = crossings(density)
                 print(f"{name:10s} psi at the last crossing of phi = 0: {psi.mean():.2f} ± {psi.std():.2f} rad (mean and standard deviation of {len(psi)} paths)")
+            psi = np.linspace(-1.8, 0.8, 400)
+            p = np.exp(-surface(np.stack([0*psi, psi], axis=1))/md.KT)
+            mean = np.average(psi, weights=p)
+            print(f"exp(-F/kT) on phi = 0, psi from -1.8 to 0.8: {mean:.2f} ± {np.sqrt(np.average((psi-mean)**2, weights=p)):.2f} rad")
             plots.pathDensity(densities, surface, {"A": a, "B": b}, states.frames.variables).savefig(out/"density.png")
     return 0 if abs(states.second.mean-0.5) < 0.1 else 1
 

@@ -149,6 +149,13 @@ def testRefinementCorrectsAWrongSurface(driven, tmp_path):
     assert st.CommittorResult.load(tmp_path/"ts"/"second"/"committor.json").asDict() == found.second.asDict()
     again = st.TransitionFrames.load(tmp_path/"ts"/"frames.npz")
     assert again.positions.tolist() == found.frames.positions.tolist() and again.names == ["x"]
+    some = found.frames[4:6]
+    assert len(some) == 2 and some.path.tolist() == found.frames.path[4:6].tolist() and found.frames[3].positions.tolist() == found.frames.positions[3:4].tolist()
+    begin = {p: p.stat().st_mtime_ns for p in (tmp_path/"ts").rglob("path-*.json")}
+    resumed = st.transitionStates(simulation, paths, A, B, force, count=10, firstShots=16, shots=40, seed=3, directory=tmp_path/"ts", resume=True, processes=2)
+    assert resumed.asDict() == found.asDict() and {p: p.stat().st_mtime_ns for p in begin} == begin
+    with pytest.raises(ValueError, match="cannot be continued"):
+        st.transitionStates(simulation, paths, A, B, force, count=10, firstShots=17, shots=40, seed=3, directory=tmp_path/"ts", resume=True)
     assert json.loads((tmp_path/"ts"/"transitionstates.json").read_text())["second"]["mean"] == found.second.mean
 
 
@@ -298,6 +305,7 @@ def testResumeGivesTheSame(tmp_path):
     whole = st.committor(simulation, frames, A, B, force, shots=8)
     assert result.nB.tolist() == whole.nB.tolist() and result.steps.tolist() == whole.steps.tolist()
     assert st.CommittorResult.load(tmp_path/"c"/"committor.json").asDict() == whole.asDict()
+    assert run(resume=True).asDict() == whole.asDict()  # nothing is left to do
     assert run(overwrite=True, seed=2).steps.tolist() != whole.steps.tolist()
     with pytest.raises(ValueError, match="not a file of committors"):
         st.CommittorResult.load(next((tmp_path/"c").glob("frame-*.json")))
