@@ -132,7 +132,7 @@ def testAlanineThereAndBack(opsPython, alanine, tmp_path):
     assert not list((tmp_path/"ops").glob("*.xtc"))
 
 
-def testEveryKindOfVariable(opsPython, tmp_path):
+def testEveryKindOfVariable():
     """Torsion, angle, distance and coordinate as OpenPathSampling's side computes them, on the molecule as ours does."""
     from openmmspacetime import opsrun
 
