@@ -57,7 +57,7 @@ from .flow import (  # noqa: E402
     sampleReverseSde,
 )
 from .force import SpacetimeForce  # noqa: E402
-from .freeenergy import FreeEnergyPath, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
+from .freeenergy import FreeEnergyPath, criticalKappa, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
 from .models import saveTorchScript  # noqa: E402

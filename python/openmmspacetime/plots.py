@@ -313,7 +313,7 @@ def standardFigures(report: Any, curves: Optional[Mapping[str, Any]] = None, mea
     if torsions:
         figure = alongCurve(curves, surface, means, ensembles, names, referenceEnergy)
         out.append((figure, "Along the curves", "How sharply each curve holds the torsions, and what the molecule feels on the way."))
-    dFs = {row["dF"] for row in report.rows}
+    dFs = {row["dF"] for row in report.rows if "dF" in row}
     dF = dFs.pop() if len(dFs) == 1 else None
     figure = workDistributions(ensembles, dF if dF is not None and np.isfinite(dF) else None)
     out.append((figure, "Work", "Each dot is the work of one path; diamonds are means with standard errors."
