@@ -185,7 +185,7 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
     oneOff : mapping from labels to gradient evaluations, optional
         Costs paid once, such as the sampling that a model was made from.
     committors : mapping from row names to results of `committor`, optional
-        Of frames of the row's paths; objects with `mean` and `meanError`.
+        Of frames of the row's paths: CommittorResult, or TransitionStates, of which the second set counts.
     title : str
 
     Returns
@@ -213,6 +213,9 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
         periods = [v["period"] for v in known] if known else np.full(len(a), 2 * np.pi)
     periods = np.asarray(periods, dtype=float)
     reference = np.nan if referenceEnergy is None else _number(referenceEnergy)
+
+    # What chose the frames does not judge them.
+    committors = None if committors is None else {name: getattr(p, "second", p) for name, p in committors.items()}
 
     report = Report(title=title)
     report.ensembles, report.surface = dict(ensembles), surface
@@ -298,7 +301,7 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
                             + ", ".join(f"{v:.2f}" for v in values) + " kJ/mol.")
     if committors is not None:
         report.notes.append("Committor: share of unbiased trajectories from frames of the row's paths that reach B before A, each with fresh velocities; "
-                            + "; ".join(f"{name}: {p.description}" for name, p in committors.items()) + ".")
+                            + "; ".join(f"{name}: {p.summary().splitlines()[0]}" for name, p in committors.items()) + ".")
     report.oneOff = dict(oneOff or {})
     return report
 

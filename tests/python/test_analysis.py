@@ -217,9 +217,17 @@ class TestAnalyze:
         class Committors:
             mean: float = 0.47
             meanError: float = 0.02
-            description: str = "20 frames x 40 shots"
 
-        report = analyze({"driven": self.ensemble(), "null": self.ensemble()}, surface, dF=3.0, referenceEnergy=2.0, committors={"driven": Committors()})
+            def summary(self):
+                return "20 frames x 40 shots\nand more"
+
+        @dataclass
+        class TransitionStates:
+            first: Committors
+            second: Committors
+
+        report = analyze({"driven": self.ensemble(), "null": self.ensemble()}, surface, dF=3.0, referenceEnergy=2.0,
+                         committors={"driven": TransitionStates(Committors(mean=0.5), Committors())})
         heads, rows = report.table.splitlines()[0], report.table.splitlines()[4:6]
         assert heads.index("outside") < heads.index("committor") < heads.index("<W>")
         assert "0.47 ± 0.02" in rows[0] and "± –" not in rows[1]
