@@ -35,6 +35,15 @@ from ._core import (  # noqa: E402
 )
 from . import variables as _variables  # noqa: E402, F401 (adds Variables.positions)
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
+from .committor import (  # noqa: E402
+    CommittorResult,
+    StateRegion,
+    TransitionFrames,
+    TransitionStates,
+    committor,
+    transitionStateCandidates,
+    transitionStates,
+)
 from .customcv import asCustomCVForce  # noqa: E402
 from .exchange import (  # noqa: E402
     ExchangeReport,

@@ -203,7 +203,7 @@ class PathSampler:
         report = _Progress(self.progress, self.numPaths, self.numPaths-len(missing), self.simulation.integrator.getStepSize())
         isFinished = False
         try:
-            with closing(self._runAll(job, missing)) as results:
+            with closing(runTasks(job, missing, self.processes, self.executor)) as results:
                 for result in results:
                     report(result)
                     if time.perf_counter()-report.indexed > INDEX_INTERVAL:
@@ -249,58 +249,12 @@ class PathSampler:
             if self.startStates is not None:
                 _setPositions(context, before)
 
-    def _runAll(self, job: _Job, indices: Sequence[int]) -> Iterator[_Result]:
-        if self.executor is None and (self.processes == 1 or len(indices) < 2):
-            worker = _Worker(job) if indices else None
-            for index in indices:
-                yield worker.run(index)
-            return
-        # The job travels as a file in the directory, which everyone sees, so that tasks are a few bytes however large the System is.
-        data = pickle.dumps(job)
-        file = ensemble.temporary(Path(job.directory)/f"job-{hashlib.sha256(data).hexdigest()[:16]}")
-        # Spawned, not forked: threads and GPU contexts do not survive a fork.
-        own = None if self.executor is not None else ProcessPoolExecutor(min(self.processes, len(indices)), mp_context=get_context("spawn"), initializer=_dieWithParent)
-        pool, futures, done = own or self.executor, [], 0
-        try:
-            file.write_bytes(data)
-            futures = [pool.submit(_runPath, str(file), index) for index in indices]
-            for future in as_completed(futures):
-                yield future.result()
-                done += 1
-        except BrokenProcessPool as e:
-            raise RuntimeError("PathSampler: a worker process died; what is complete stays, and resume=True goes on. Was it killed, or out of memory?" if done else
-                               "PathSampler: the worker processes could not start. With processes > 1 a script is imported again by each worker, so what it does must "
-                               "stand under\n    if __name__ == \"__main__\":\nand it must be a file: neither standard input nor -c will do. Or use processes=1") from e
-        finally:
-            for future in futures:
-                future.cancel()
-            if own is not None:
-                own.shutdown(wait=True, cancel_futures=True)
-            file.unlink(missing_ok=True)
-
     def _job(self, directory: Path) -> _Job:
-        simulation, context = self.simulation, self.simulation.context
-        system, integrator = context.getSystem(), context.getIntegrator()
-        forceIndex = next((i for i in range(system.getNumForces()) if int(system.getForce(i).this) == int(self.force.this)), None)
-        if forceIndex is None:
-            raise ValueError("PathSampler: expected a SpacetimeForce that was added to the simulation's System with addForce()")
-        temperature = self.force.getTemperature().value_in_unit(unit.kelvin)
-        if hasattr(integrator, "getTemperature"):
-            bath = integrator.getTemperature()
-            bath = bath.value_in_unit(unit.kelvin) if unit.is_quantity(bath) else bath
-            if abs(bath-temperature) > 1e-6*temperature:
-                raise ValueError(f"PathSampler: the integrator runs at {bath:g} K, but the force was made for {temperature:g} K; the tilted distribution is sampled only "
-                                 "when they agree")
-        template = context.getState(positions=True, velocities=True, parameters=True)
-        platform = context.getPlatform()
-        starts = []
-        for start in self.startStates if self.startStates is not None else [template]:
+        common, starts = templateOf("PathSampler", self.simulation, self.force), []
+        for start in self.startStates if self.startStates is not None else ():
             starts.append(openmm.XmlSerializer.serialize(start) if isinstance(start, openmm.State) else
                           np.array(start.value_in_unit(unit.nanometer) if unit.is_quantity(start) else start, dtype=float))
-        return _Job(system=openmm.XmlSerializer.serialize(system), integrator=openmm.XmlSerializer.serialize(integrator), template=openmm.XmlSerializer.serialize(template),
-                    starts=starts, forceIndex=forceIndex, platform=platform.getName(),
-                    properties={name: platform.getPropertyValue(context, name) for name in platform.getPropertyNames()},
-                    topology=simulation.topology, temperature=temperature, directory=str(directory.resolve()), settings=dict(self.settings),
+        return _Job(**common, starts=starts or [common["template"]], topology=self.simulation.topology, directory=str(directory.resolve()), settings=dict(self.settings),
                     names=self.force.getVariableNames(), surface=self.surface, target=self._target())
 
     def _target(self) -> Optional[np.ndarray]:
@@ -335,6 +289,71 @@ class PathSampler:
         ensemble.replace(head, lambda file: file.write(json.dumps(content, indent=1).encode()))
 
 
+def runTasks(job: Any, tasks: Sequence[int], processes: int = 1, executor: Optional[Executor] = None) -> Iterator[Any]:
+    """What `job.makeWorker().run(task)` returns for each task, as it comes: in this process, in processes of our own, or by an executor.
+
+    The job has a `directory`, which all processes see, and `what` it is, for messages.
+    """
+    if executor is None and (processes == 1 or len(tasks) < 2):
+        worker = job.makeWorker() if tasks else None
+        for task in tasks:
+            yield worker.run(task)
+        return
+    # The job travels as a file in the directory, which everyone sees, so that tasks are a few bytes however large the System is.
+    data = pickle.dumps(job)
+    file = ensemble.temporary(Path(job.directory)/f"job-{hashlib.sha256(data).hexdigest()[:16]}")
+    # Spawned, not forked: threads and GPU contexts do not survive a fork.
+    own = None if executor is not None else ProcessPoolExecutor(min(processes, len(tasks)), mp_context=get_context("spawn"), initializer=_dieWithParent)
+    pool, futures, done = own or executor, [], 0
+    try:
+        file.write_bytes(data)
+        futures = [pool.submit(_runTask, str(file), task) for task in tasks]
+        for future in as_completed(futures):
+            yield future.result()
+            done += 1
+    except BrokenProcessPool as e:
+        raise RuntimeError(f"{job.what}: a worker process died; what is complete stays, and resume=True goes on. Was it killed, or out of memory?" if done else
+                           f"{job.what}: the worker processes could not start. With processes > 1 a script is imported again by each worker, so what it does must "
+                           "stand under\n    if __name__ == \"__main__\":\nand it must be a file: neither standard input nor -c will do. Or use processes=1") from e
+    finally:
+        for future in futures:
+            future.cancel()
+        if own is not None:
+            own.shutdown(wait=True, cancel_futures=True)
+        file.unlink(missing_ok=True)
+
+
+def templateOf(what: str, simulation: app.Simulation, force: SpacetimeForce) -> Dict[str, Any]:
+    """What a process needs to make the Context of `simulation` again, and to find `force` in it: strings and numbers."""
+    context = simulation.context
+    system, integrator, platform = context.getSystem(), context.getIntegrator(), context.getPlatform()
+    forceIndex = next((i for i in range(system.getNumForces()) if int(system.getForce(i).this) == int(force.this)), None)
+    if forceIndex is None:
+        raise ValueError(f"{what}: expected a SpacetimeForce that was added to the simulation's System with addForce()")
+    temperature = force.getTemperature().value_in_unit(unit.kelvin)
+    if hasattr(integrator, "getTemperature"):
+        bath = integrator.getTemperature()
+        bath = bath.value_in_unit(unit.kelvin) if unit.is_quantity(bath) else bath
+        if abs(bath-temperature) > 1e-6*temperature:
+            raise ValueError(f"{what}: the integrator runs at {bath:g} K, but the force was made for {temperature:g} K; the tilted distribution is sampled only "
+                             "when they agree")
+    template = context.getState(positions=True, velocities=True, parameters=True)
+    return dict(system=openmm.XmlSerializer.serialize(system), integrator=openmm.XmlSerializer.serialize(integrator), template=openmm.XmlSerializer.serialize(template),
+                forceIndex=forceIndex, platform=platform.getName(),
+                properties={name: platform.getPropertyValue(context, name) for name in platform.getPropertyNames()}, temperature=temperature)
+
+
+def seedEverything(context: openmm.Context, seed: int) -> None:
+    """Make a Context anew whose random numbers all come from `seed`.
+
+    OpenMM reads seeds only when a Context is made, and on the Reference platform all Contexts of a process share one stream, which this sets back.
+    """
+    for x in (*context.getSystem().getForces(), context.getIntegrator()):
+        if hasattr(x, "setRandomNumberSeed"):
+            x.setRandomNumberSeed(seed)
+    context.reinitialize()
+
+
 def _setPositions(context: openmm.Context, start: Any) -> None:
     """Positions, and the box where there is one, of a State or an array."""
     if isinstance(start, openmm.State):
@@ -357,7 +376,8 @@ def _makeSampler(force: SpacetimeForce, settings: Dict[str, Any]) -> openmm_wrap
 
 
 class _Progress:
-    def __init__(self, progress: Any, total: int, done: int, stepSize: Any) -> None:
+    def __init__(self, progress: Any, total: int, done: int, stepSize: Any, noun: str = "paths") -> None:
+        self.noun = noun
         self.callback = progress if callable(progress) else None
         self.text = progress is True or (progress is None and sys.stderr.isatty())
         self.total, self.done, self.earlier, self.failed, self.steps = total, done, done, 0, 0
@@ -373,7 +393,7 @@ class _Progress:
         elif self.text:
             seconds, own = time.perf_counter()-self.start, self.done-self.earlier
             failed = f" ({self.failed} failed)" if self.failed else ""
-            sys.stderr.write(f"\rpaths {self.done}/{self.total}{failed}, {own/seconds:.3g} paths/s, {self.steps/seconds:,.0f} steps/s, "
+            sys.stderr.write(f"\r{self.noun} {self.done}/{self.total}{failed}, {own/seconds:.3g} {self.noun}/s, {self.steps/seconds:,.0f} steps/s, "
                              f"{self.steps/seconds*86400*self.nsPerStep:.3g} ns/day, {_duration(seconds/own*(self.total-self.done))} to go   ")
             sys.stderr.flush()
 
@@ -405,6 +425,10 @@ class _Job:
     names: List[str]
     surface: Optional[Callable[[np.ndarray], Any]]
     target: Optional[np.ndarray]
+    what = "PathSampler"
+
+    def makeWorker(self) -> _Worker:
+        return _Worker(self)
 
 
 @dataclass
@@ -509,14 +533,7 @@ class _Worker:
         """Run the dynamics; the frames' steps and energies."""
         context, sampler = self.context, self.sampler
         self.steps = 0
-        # Every random number comes from this path's seed. OpenMM reads seeds only when a Context is made, and on the Reference platform all Contexts of a process
-        # share one stream, which this sets back.
-        for force in self.system.getForces():
-            if hasattr(force, "setRandomNumberSeed"):
-                force.setRandomNumberSeed(seed)
-        if hasattr(self.integrator, "setRandomNumberSeed"):
-            self.integrator.setRandomNumberSeed(seed)
-        context.reinitialize()
+        seedEverything(context, seed)
         context.setState(self.template)
         context.setTime(0)
         context.setStepCount(0)
@@ -540,20 +557,20 @@ class _Worker:
         return {name: np.concatenate(parts) for name, parts in pieces.items()}
 
 
-# One path at a time in a process: on the Reference platform all Contexts share their random numbers.
+# One task at a time in a process: on the Reference platform all Contexts share their random numbers.
 _lock = threading.Lock()
-_worker: Tuple[Optional[str], Optional[_Worker]] = (None, None)
+_worker: Tuple[Optional[str], Any] = (None, None)
 
 
-def _runPath(jobFile: str, index: int) -> _Result:
-    """Run a path in whatever process this is; the Context stays for the next one."""
+def _runTask(jobFile: str, task: int) -> Any:
+    """Run a task in whatever process this is; the Context stays for the next one."""
     global _worker
     with _lock:
         if _worker[0] != jobFile:
             _worker = (None, None)
             with open(jobFile, "rb") as file:
-                _worker = (jobFile, _Worker(pickle.load(file)))
-        return _worker[1].run(index)
+                _worker = (jobFile, pickle.load(file).makeWorker())
+        return _worker[1].run(task)
 
 
 def _dieWithParent() -> None:
