@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import mdtraj
 import numpy as np
 
 import metadynamics as md
@@ -253,7 +252,7 @@ def main() -> int:
     ensembles = {row: drive(out / "paths" / folderOf(row), row, curves[row], size, seed * 100_000 + 1000 * k, processes, progress,
                             frameStride=10 if row == NETWORK else 0) for k, row in enumerate(ROWS)}
     # Backward paths start from another row's last frames: independent of the forward paths they are compared with.
-    ends = [mdtraj.load(path.trajectory, top=ensembles[EXACT].topology).xyz[-1].astype(float) for path in ensembles[EXACT]]
+    ends = [ensembles[EXACT].frame(k)[0] for k in range(size.paths)]
     backward = {row: drive(out / "paths" / f"{folderOf(row)}_backward", f"{row}, backward", curves[row], size, seed * 100_000 + 50_000 + 1000 * k, processes, progress,
                            direction="backward", startStates=ends) for k, row in enumerate((NETWORK, NULL))}
 
