@@ -45,6 +45,20 @@ from .committor import (  # noqa: E402
     transitionStates,
 )
 from .customcv import asCustomCVForce  # noqa: E402
+from .estimators import (  # noqa: E402
+    Estimate,
+    FreeEnergies,
+    FreeEnergyComparison,
+    FreeEnergyHistogram,
+    ModelValidation,
+    StateSamples,
+    WorkFreeEnergy,
+    bar,
+    compareFreeEnergies,
+    mbar,
+    thermodynamicIntegration,
+    validateModel,
+)
 from .exchange import (  # noqa: E402
     ExchangeReport,
     ExchangeStates,
