@@ -26,7 +26,7 @@ from run import C5, C7AX, LOG_SNR, POINTS, Progress, unbiasedEnergy, walkersOf, 
 
 REFERENCE = md.HERE / "data" / "reference_vacuum_300K.npz"
 NETWORK, EXACT, LOW, PATH, EQUAL, NULL, FREE = ROWS = (
-    "geodesic, network", "geodesic, exact", "low variance, exact", "MFEP, equal F-R", "null, equal F-R", "null, uniform", "unconstrained")
+    "geodesic, network", "geodesic, exact", "low variance", "MFEP, equal F-R", "null, equal F-R", "null, uniform", "unconstrained")
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def exchange(out: Path, curveFile: Path, seeds: list[int], size: Size, processes
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Free energies and committors of alanine dipeptide.")
     parser.add_argument("--quick", action="store_true", help="little statistics: shows that everything works")
+    parser.add_argument("--make-reference", action="store_true", help="make the reference surface that this example ships, and nothing else (10 minutes)")
     parser.add_argument("--out", type=Path, default=Path("study"), metavar="DIR", help="output folder (default: study); what it holds is gone on with")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (default: 1)")
     parser.add_argument("--processes", type=int, default=2, help="processes side by side (default: 2); the results do not depend on it")
@@ -155,6 +156,35 @@ def drive(out: Path, row: str, curve: Any, size: Size, seed: int, processes: int
     paths = st.PathSampler(simulation, force, **{**settings, **more}).run(out, resume=True)
     progress.say(f"{row:22s} {time.time() - begin:5.0f} s")
     return paths
+
+
+BINS = 60  # per torsion, 6 degrees
+
+
+def binned(x: np.ndarray, logWeights: np.ndarray) -> np.ndarray:
+    """F [BINS, BINS] of weighted samples in kJ/mol, infinite where there are none: -kT log of the weight in a bin."""
+    cell = np.floor((x + np.pi) * BINS / (2 * np.pi)).astype(int) % BINS
+    weight = np.bincount(cell[:, 0] * BINS + cell[:, 1], weights=np.exp(logWeights - logWeights.max()), minlength=BINS * BINS)
+    with np.errstate(divide="ignore"):
+        return -md.KT * np.log(weight).reshape(BINS, BINS)
+
+
+def makeReference(seed: int, processes: int, progress: Progress) -> None:
+    """The surface that the exchange's is held against: 48 ns of metadynamics with seeds of its own, in bins, with the error that its two walkers' difference gives."""
+    progress.step("Reference: well-tempered metadynamics, two walkers of 24 ns")
+    sampling = md.sample(12_000_000, seed + 100, processes=processes, progress=lambda done, total: progress.show(f"{done:,} of {total:,} steps"))
+    saveReference(sampling)
+
+
+def saveReference(sampling: Any) -> None:
+    F = binned(sampling.x, sampling.logWeights)
+    own = [binned(x, w) for x, w in walkersOf(sampling.x, sampling.logWeights)]
+    seen = np.isfinite(own[0]) & np.isfinite(own[1])
+    low = seen & (F - F.min() < 40.0)
+    difference = np.where(seen, own[0], 0.0) - np.where(seen, own[1], 0.0)
+    difference -= difference[low].mean()
+    np.savez_compressed(REFERENCE, F=(F - F.min()).astype(np.float32), error=np.where(seen, np.abs(difference) / 2, np.nan).astype(np.float32))
+    print(f"F below 40 kJ/mol: {np.sqrt(np.mean((difference[low] / 2) ** 2)):.2f} kJ/mol (standard error from two walkers, rms over {low.sum()} bins)")
 
 
 def nearCurve(curve: Any, model: Any, bins: int, within: float = 2.0) -> np.ndarray:
@@ -199,6 +229,16 @@ def comparePmf(pmf: Any, curve: Any, model: Any, below: float = 40.0) -> PmfComp
     return PmfComparison(float(np.sqrt(np.mean(d**2))), float(np.abs(d).max()), int(known.sum()), float(known.sum() / wanted.sum()), float(expected))
 
 
+def addFigures(out: Path, report: Any, curves: dict[str, Any], exact: Any, free: Any, pmf: Any, exchangeReports: list[Any], chosen: Any) -> None:
+    from openmmspacetime import plots  # here, because every worker process imports this file again
+
+    means = {row: np.asarray(curve.variables.meanPosition(exact.moments(curve.eta).mu)) for row, curve in curves.items()}
+    figures = plots.standardFigures(report, curves, means, ("C5", "C7ax"))
+    for (figure, title, caption), name in zip(figures, ("surface.png", "profiles.png", "work.png")):
+        figure.savefig(out / name)
+        report.addFigure(out / name, title, caption)
+
+
 def ratios(report: Any, ensembles: dict[str, Any], dF: float, heights: dict[str, tuple[float, float]], saddle: float) -> str:
     """Dissipated work of every row over that of the null, with bootstrap intervals of 95 %, and how high the curves climb."""
     rng = np.random.default_rng(1)
@@ -220,6 +260,9 @@ def main() -> int:
     arguments = parse()
     out, seed, processes = arguments.out, arguments.seed, arguments.processes
     size = QUICK if arguments.quick else Size()
+    if arguments.make_reference:
+        makeReference(seed, processes, Progress(1))
+        return 0
     checkSettings(out, {"seed": seed, "quick": arguments.quick, **asdict(size)})
     progress, variables = Progress(6), torsions()
     print("Alanine dipeptide in vacuum, amber14, 300 K: free energies and committors")
@@ -275,7 +318,7 @@ def main() -> int:
     samplers = [openExchange(out, curves[NETWORK], states, s) for s in seeds]
     together = st.StateSamples.fromExchange(samplers)
     free = st.mbar(together)
-    pmf = free.surface(bins=60)
+    pmf = free.surface(bins=BINS)
     agreement = comparePmf(pmf, curves[NETWORK], exact)
     progress.say(f"PMF: {agreement.text()}")
 

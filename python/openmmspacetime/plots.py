@@ -18,7 +18,7 @@ from .surface import FreeEnergySurface, wrap
 __all__ = ["alongCurve", "freeEnergySurface", "standardFigures", "workDistributions"]
 
 #: Line colours of the rows (Okabe and Ito's set, readable with colour-blind eyes), in the order of the table.
-COLOURS = ("#0072B2", "#D55E00", "#4D4D4D", "#009E73", "#CC79A7", "#E69F00")
+COLOURS = ("#0072B2", "#D55E00", "#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#882255", "#56B4E9")
 _ENERGY_MAP = LinearSegmentedColormap.from_list("energy", ["#315b8a", "#6f9dbd", "#b5cfd6", "#e6e6dc", "#f6f3ea", "#fdfcfa"])
 _STYLE = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "axes.linewidth": 0.7,
@@ -99,11 +99,11 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
     Figure
     """
     n = len(ensembles)
-    columns = min(n, 2)
+    columns = min(n, 2) if n <= 4 else 3
     window = max(20, max(len(np.asarray(e[0].variables)) for e in ensembles.values()) // 200)
     rows = -(-n // columns)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(3.9 * columns + 1.0, 3.75 * rows + 0.35), layout="constrained")
+        figure = Figure(figsize=((3.9 if columns < 3 else 3.0) * columns + 1.0, (3.75 if columns < 3 else 3.0) * rows + 0.35), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for k, (name, ensemble) in enumerate(ensembles.items()):
             axis, colour = axes.flat[k], COLOURS[k % len(COLOURS)]
@@ -120,8 +120,9 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
             for label, point in (states or {}).items():
                 _mark(axis, np.asarray(point), label, _freeSide(np.asarray(point), None if means is None else means.get(name)))
             axis.set_title(name, color=colour, fontweight="bold")
-        for axis in axes[-1]:
-            axis.set_xlabel(_label(surface.names[0]))
+        for k in range(max(0, n - columns), n):  # the lowest of each column
+            axes.flat[k].set_xlabel(_label(surface.names[0]))
+            axes.flat[k].tick_params(labelbottom=True)
         for axis in axes[:, 0]:
             axis.set_ylabel(_label(surface.names[1]))
         for axis in axes.flat[n:]:
