@@ -355,6 +355,18 @@ class StateSamples:
                     result[k] = max(result[k], timeseries.statistical_inefficiency_multiple(series) if len(series) > 1 else timeseries.statistical_inefficiency(series[0]))
         return result
 
+    def acceptances(self) -> np.ndarray:
+        """Mean acceptance of swaps between all pairs of states [K, K], over all pairs of their samples; 1 on the diagonal."""
+        from .exchange import _pairMean
+
+        a = self.T@self.eta.T  # [N, K]
+        own = [np.flatnonzero(self.state == k) for k in range(len(self.s))]
+        result = np.ones((len(self.s),)*2)
+        for i, x in enumerate(own):
+            for j, y in enumerate(own[:i]):
+                result[i, j] = result[j, i] = _pairMean(a[x, j]-a[x, i], a[y, i]-a[y, j])[0]
+        return result
+
     def _inOrder(self, chain: int, state: int) -> np.ndarray:
         own = np.flatnonzero((self.chain == chain) & (self.state == state))
         return own[np.argsort(self.time[own], kind="stable")]
