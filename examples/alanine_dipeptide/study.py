@@ -158,6 +158,7 @@ def drive(out: Path, row: str, curve: Any, size: Size, seed: int, processes: int
     return paths
 
 
+FIGURES = ("surface.png", "profiles.png", "work.png", "free_energy.png", "overlap.png", "swaps.png", "pmf.png", "committors.png")
 BINS = 60  # per torsion, 6 degrees
 
 
@@ -229,12 +230,21 @@ def comparePmf(pmf: Any, curve: Any, model: Any, below: float = 40.0) -> PmfComp
     return PmfComparison(float(np.sqrt(np.mean(d**2))), float(np.abs(d).max()), int(known.sum()), float(known.sum() / wanted.sum()), float(expected))
 
 
-def addFigures(out: Path, report: Any, curves: dict[str, Any], exact: Any, free: Any, pmf: Any, exchangeReports: list[Any], chosen: Any) -> None:
+def addFigures(out: Path, report: Any, curves: dict[str, Any], exact: Any, network: Any, free: Any, integrated: Any, pmf: Any, chosen: Any) -> None:
     from openmmspacetime import plots  # here, because every worker process imports this file again
 
     means = {row: np.asarray(curve.variables.meanPosition(exact.moments(curve.eta).mu)) for row, curve in curves.items()}
-    figures = plots.standardFigures(report, curves, means, ("C5", "C7ax"))
-    for (figure, title, caption), name in zip(figures, ("surface.png", "profiles.png", "work.png")):
+    with np.load(md.HERE / "data" / "alanine_vacuum_300K.npz") as data:
+        samples, logWeights = data["x"].astype(float), data["log_weights"].astype(float)
+    figures = [*plots.standardFigures(report, curves, means, ("C5", "C7ax")),
+               (plots.freeEnergyProfile({"MBAR": free, "TI": integrated}, network), "Free energy along the network's curve",
+                "From the replica exchange by two estimators, and what the network itself says (dashed)."),
+               (plots.overlapMatrix(free), "Overlap of the states", "MBAR connects states through samples that could be from either."),
+               (plots.swapMatrix(free.samples, curves[NETWORK], data=samples, logWeights=logWeights), "Swaps between states",
+                "Acceptance predicted from the samples of the model, and measured."),
+               (plots.freeEnergyHistogram(pmf), "PMF from the exchange", "Free energy over both torsions where the exchange went, and its standard error."),
+               (plots.committorHistogram(chosen.second), "Committors", "Of frames that a first set of trajectories chose, from a second set.")]
+    for (figure, title, caption), name in zip(figures, FIGURES, strict=True):
         figure.savefig(out / name)
         report.addFigure(out / name, title, caption)
 
@@ -324,7 +334,8 @@ def main() -> int:
 
     progress.step("Analysis")
     works = {row: st.bar(ensembles[row], backward[row]) for row in backward}
-    comparison = st.compareFreeEnergies({"MBAR (exchange)": free, "TI (exchange)": st.thermodynamicIntegration(together), "BAR (geodesic, network)": works[NETWORK],
+    integrated = st.thermodynamicIntegration(together)
+    comparison = st.compareFreeEnergies({"MBAR (exchange)": free, "TI (exchange)": integrated, "BAR (geodesic, network)": works[NETWORK],
                                          "BAR (null, uniform)": works[NULL], "exact posterior": exact, "network": network})
     validation = {"network": st.validateModel(together, network), "exact posterior": st.validateModel(together, exact)}
     dF = float(free.freeEnergyDifference().value)
@@ -349,7 +360,7 @@ def main() -> int:
         "dF": comparison.asDict(), "bar": {row: work.asDict() for row, work in works.items()}, "pmf": asdict(agreement),
         "validation": {name: v.asDict() for name, v in validation.items()}, "committorHighestF": highest.asDict(), "committor": chosen.asDict(),
         "exchange": [r.asDict() for r in exchangeReports]}, indent=1), encoding="utf-8")
-    addFigures(out, report, curves, exact, free, pmf, exchangeReports, chosen)
+    addFigures(out, report, curves, exact, network, free, integrated, pmf, chosen)
     report.settings.update({"seed": seed, **asdict(size)})
     for name in ("report.html", "report.json", "table.txt"):
         report.save(out / name)
