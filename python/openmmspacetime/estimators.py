@@ -23,7 +23,7 @@ import os
 import warnings
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Estimate(NamedTuple):
 def _plusMinus(value: float, error: float = math.nan) -> str:
     if not math.isfinite(value):
         return "-"
-    return f"{value:.2f}"+(f" +- {error:.2f}" if math.isfinite(error) else "")
+    return f"{round(value, 2)+0.0:.2f}"+(f" +- {error:.2f}" if math.isfinite(error) else "")  # + 0.0 makes -0 a 0
 
 
 def _plain(x: Any) -> Any:
@@ -424,11 +424,11 @@ def _apart(what: str, ensembles: Sequence[PathEnsemble]) -> None:
     """ValueError for the same paths twice."""
     seen: Dict[Any, PathEnsemble] = {}
     for ensemble in ensembles:
-        for key in [os.path.realpath(ensemble.directory)]+[(ensemble.direction, record.seed) for record in ensemble]:
-            if key in seen and seen[key] is not None:
-                raise ValueError(f"{what}: {ensemble!r} and {seen[key]!r} are the same paths ({'directory' if isinstance(key, str) else 'seed'}), expected independent ones: "
-                                 "run them with another seed")
-        seen.update({key: ensemble for key in [os.path.realpath(ensemble.directory)]+[(ensemble.direction, record.seed) for record in ensemble]})
+        keys = {os.path.realpath(ensemble.directory): "directory", **{(ensemble.direction, record.seed): "seed" for record in ensemble}}
+        for key, kind in keys.items():
+            if key in seen:
+                raise ValueError(f"{what}: {ensemble!r} and {seen[key]!r} are the same paths (the same {kind}), expected independent ones: run them with another seed")
+        seen.update(dict.fromkeys(keys, ensemble))
 
 
 def _standardErrors(series: np.ndarray) -> np.ndarray:
@@ -512,7 +512,7 @@ class FreeEnergies:
 
     def profile(self) -> Tuple[np.ndarray, np.ndarray]:
         """F along s: (F [K], its standard error [K]) in kJ/mol relative to the first state."""
-        return -self.samples.kT*self.psi, self.samples.kT*self.psiError
+        return 0.0-self.samples.kT*self.psi, self.samples.kT*self.psiError
 
     @property
     def neighbourOverlap(self) -> np.ndarray:
@@ -1006,9 +1006,13 @@ def _fermi(x: np.ndarray) -> np.ndarray:
 
 
 def _solveBar(wF: np.ndarray, wB: np.ndarray) -> float:
-    """dF/kT of Bennett's equation."""
-    pymbar = _pymbar()
-    return float(pymbar.other_estimators.bar(wF, wB, compute_uncertainty=False, method="bisection")["Delta_f"])
+    """dF/kT of Bennett's equation, whose logarithm rises with dF throughout. (pymbar's bar() returns 0 or does not end where the works do not overlap.)"""
+    from scipy.optimize import brentq
+    from scipy.special import log_expit, logsumexp
+
+    M = math.log(len(wF)/len(wB))
+    both, room = np.concatenate([wF, -wB]), 10+abs(M)
+    return float(brentq(lambda x: logsumexp(log_expit(x-M-wF))-logsumexp(log_expit(M-wB-x)), both.min()-room, both.max()+room, xtol=1e-10))
 
 
 def _sameProtocol(forward: PathEnsemble, backward: PathEnsemble) -> None:
@@ -1052,7 +1056,7 @@ class FreeEnergyComparison:
         """Text: a row for each method, with its z-scores against the others."""
         rows = [("method", "dF (kJ/mol)", *(f"z against {name}" for name in self.names[:-1]))]
         for i, name in enumerate(self.names):
-            rows.append((name, _plusMinus(self.values[i], self.errors[i] or math.nan), *("" if j >= i else f"{self.z[i, j]:.1f}" for j in range(len(self.names)-1))))
+            rows.append((name, _plusMinus(self.values[i], self.errors[i] or math.nan), *("" if j >= i else f"{round(self.z[i, j], 1)+0.0:.1f}" for j in range(len(self.names)-1))))
         worst = np.nanmax(np.abs(self.z)) if len(self.names) > 1 else 0.0
         return "\n".join(_aligned(rows)+[f"largest |z| {worst:.1f}: {'they agree' if worst < 3 else 'they do not agree, so that at least one is not converged or wrong'}"])
 

@@ -77,14 +77,14 @@ def chains(times, rho, seed, runs=1):
 def testPsiIsQuadrature(method):
     """Within 3 errors, and errors are what repeats scatter by."""
     z, errors = [], []
-    for seed in range(60):
+    for seed in range(40):
         result = method(draw(250, 1000+seed))
         z.append((result.psi-PSI)[1:]/result.psiError[1:])
         errors.append(result.psiError)
     z = np.array(z)
     assert np.all(np.abs(z[0]) < 3)
     assert np.all(np.abs(z.mean(axis=0)) < 0.5)
-    # 60 repeats know a standard deviation to 9 %; errors may be a little too large, as g is at least 1.
+    # 40 repeats know a standard deviation to 11 %; errors may be a little too large, as g is at least 1.
     assert np.all((np.sqrt(np.mean(z**2, axis=0)) > 0.65) & (np.sqrt(np.mean(z**2, axis=0)) < 1.3))
 
 
@@ -110,24 +110,24 @@ def testBootstrapAgrees(samples, solved):
     rng, psi, F = np.random.default_rng(2), [], []
     h = solved.profileOf(samples.variables[:, 0], bins=12, range=(-np.pi, np.pi), period=2*np.pi)
     lowest = h.zero
-    for _ in range(60):
+    for _ in range(40):
         which = np.concatenate([rng.choice(np.flatnonzero(samples.state == k), samples.counts[k]) for k in range(len(S))])
         again = st.mbar(samples.select(which))
         psi.append(again.psi)
         f = again.profileOf(samples.variables[which, 0], bins=12, range=(-np.pi, np.pi), period=2*np.pi).freeEnergy
         F.append(f-f[lowest])
-    np.testing.assert_allclose(np.std(psi, axis=0, ddof=1)[1:], solved.psiError[1:], rtol=0.35)
+    np.testing.assert_allclose(np.std(psi, axis=0, ddof=1)[1:], solved.psiError[1:], rtol=0.4)
     many = h.counts > 50
     many[lowest] = False
-    np.testing.assert_allclose(np.std(F, axis=0, ddof=1)[many], h.error[many], rtol=0.4)
+    np.testing.assert_allclose(np.std(F, axis=0, ddof=1)[many], h.error[many], rtol=0.45)
 
 
 def testCorrelatedChains():
     """Errors grow with the correlation time: g = (1 + rho)/(1 - rho), and are those of repeats."""
     exact = 0.5*VARIANCE*36*0  # both ends have the same psi
     for method in st.mbar, st.thermodynamicIntegration:
-        values, errors = np.array([method(chains(1000, 0.8, seed)).freeEnergyDifference() for seed in range(30)]).T
-        white = np.mean([method(chains(1000, 0.0, seed)).freeEnergyDifference().error for seed in range(5)])
+        values, errors = np.array([method(chains(600, 0.8, seed)).freeEnergyDifference() for seed in range(30)]).T
+        white = np.mean([method(chains(600, 0.0, seed)).freeEnergyDifference().error for seed in range(5)])
         assert 0.75 < np.sqrt(np.mean(((values-exact)/errors)**2)) < 1.35
         # Squares of x forget faster than x, so a little less than 3.
         assert 2.2 < errors.mean()/white < 3.2
@@ -250,6 +250,35 @@ def testBadSurfaces(solved, samples):
         solved.profileOf(samples.variables)
 
 
+def testPlots(samples, solved):
+    """Every figure draws what it is given, and says so where it cannot."""
+    from openmmspacetime import plots
+
+    ti = st.thermodynamicIntegration(samples)
+    figure = plots.freeEnergyProfile({"MBAR": solved, "TI": ti}, MODEL)
+    line = figure.axes[0].get_lines()[0]
+    np.testing.assert_allclose(line.get_ydata(), solved.profile()[0])
+    np.testing.assert_allclose(figure.axes[0].get_lines()[-1].get_ydata(), -KT*PSI, atol=1e-9)
+    np.testing.assert_allclose(plots.overlapMatrix(solved).axes[0].images[0].get_array(), solved.overlap)
+    image = plots.swapMatrix(samples, CURVE, data=GRID, logWeights=-F).axes[0].images[0].get_array()
+    acceptances = samples.acceptances()
+    neighbours = st.predictAcceptance(CURVE, S, samples=GRID, logWeights=-F)
+    np.testing.assert_allclose(np.diag(image, -1), neighbours, atol=1e-9)
+    np.testing.assert_allclose(np.diag(image, 1), np.diag(acceptances, 1))
+    np.testing.assert_allclose(np.diag(acceptances, 1), neighbours, atol=0.06)
+    surface = solved.surface(bins=12)
+    meshes = [axis.collections[0].get_array() for axis in plots.freeEnergyHistogram(surface).axes[:2]]
+    np.testing.assert_allclose(meshes[0].filled(np.nan), surface.freeEnergy.T)
+    np.testing.assert_allclose(meshes[1].filled(np.nan), surface.error.T)
+    h = solved.profileOf(samples.variables[:, 1], bins=10, range=(-np.pi, np.pi), period=2*np.pi, name="psi")
+    axis = plots.freeEnergyHistogram(h).axes[0]
+    np.testing.assert_allclose(axis.get_lines()[0].get_ydata(), h.freeEnergy)
+    assert axis.get_xlabel() == "ψ (degrees)" and json.loads(json.dumps(h.asDict()))["names"] == ["psi"]
+    for bad in (lambda: plots.freeEnergyProfile({}), lambda: plots.overlapMatrix(ti)):
+        with pytest.raises(ValueError, match="expected a mapping|knows no overlap"):
+            bad()
+
+
 # ---- work
 
 def gaussianWork(dF, dissipated, nF, nB, seed):
@@ -260,11 +289,11 @@ def gaussianWork(dF, dissipated, nF, nB, seed):
 
 def testBarOfGaussianWork():
     z = []
-    for seed in range(200):
+    for seed in range(100):
         result = st.bar(*(KT*w for w in gaussianWork(3.0, 1.5, 80, 120, seed)), temperature=300)
         z.append([(e.value-KT*x)/e.error for e, x in ((result.freeEnergyDifference, 3.0), (result.dissipatedForward, 1.5), (result.dissipatedBackward, 1.5), (result.hysteresis, 3.0))])
     z = np.array(z)
-    assert np.all(np.abs(z.mean(axis=0)) < 0.3) and np.all((z.std(axis=0) > 0.85) & (z.std(axis=0) < 1.15))
+    assert np.all(np.abs(z.mean(axis=0)) < 0.3) and np.all((z.std(axis=0) > 0.8) & (z.std(axis=0) < 1.2))
     wF, wB = gaussianWork(3.0, 1.5, 20000, 20000, 1)
     result = st.bar(KT*wF, KT*wB, 300*unit.kelvin)
     pymbar = st.estimators._pymbar()
