@@ -84,6 +84,8 @@ from .freeenergy import FreeEnergyPath, criticalKappa, highestFreeEnergy, minimu
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
 from .models import saveTorchScript  # noqa: E402
+from .opshandoff import UnbiasedPath, UnbiasedPaths, exportToOpenPathSampling, importFromOpenPathSampling  # noqa: E402
+from .pathdensity import PathDensity, PathSimilarity, pathDensity, pathSimilarity  # noqa: E402
 from .reporter import Driver, SpacetimeReporter  # noqa: E402
 from .sampling import PathEnsemble, PathFailure, PathRecord, PathSampler  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from .surface import FreeEnergySurface, wrap
 
-__all__ = ["alongCurve", "freeEnergyHistogram", "freeEnergyProfile", "freeEnergySurface", "overlapMatrix", "standardFigures", "swapMatrix", "workDistributions"]
+__all__ = ["alongCurve", "committorHistogram", "freeEnergyHistogram", "freeEnergyProfile", "freeEnergySurface", "overlapMatrix", "pathDensity", "standardFigures", "swapMatrix", "workDistributions"]
 
 #: Line colours of the rows (Okabe and Ito's set, readable with colour-blind eyes), in the order of the table.
 COLOURS = ("#0072B2", "#D55E00", "#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#882255", "#56B4E9")
@@ -510,3 +510,139 @@ def freeEnergyHistogram(histogram: Any, highest: float = 60.0, highestError: Opt
 
 _MATRIX_MAP = LinearSegmentedColormap.from_list("matrix", ["#fdfcfa", "#cfdde6", "#6f9dbd", "#1d4a7a"])
 _ERROR_MAP = LinearSegmentedColormap.from_list("error", ["#fdfcfa", "#f3d9b8", "#d9822b", "#7a3a06"])
+
+
+_DENSITY_MAP = LinearSegmentedColormap.from_list("density", ["#ffffff", "#d3e3ec", "#8fb8cf", "#4a86ad", "#1f4e79", "#0b2239"])
+
+
+def pathDensity(densities: Mapping[str, Any], surface: Optional[FreeEnergySurface] = None, states: Optional[Mapping[str, Any]] = None,
+                points: Optional[np.ndarray] = None, pathsShown: int = 3, highest: float = 60.0) -> Figure:
+    """Share of the paths that visit each cell, one panel per set of paths.
+
+    Parameters
+    ----------
+    densities : mapping from names to PathDensity
+        All of the same two variables.
+    surface : FreeEnergySurface, optional
+        Drawn as contour lines, every 10 kJ/mol.
+    states : mapping from labels to StateRegion, optional
+        Drawn as circles, of the first two variables.
+    points : array [K, 2], optional
+        Marked with crosses, such as transition states.
+    pathsShown : int
+        Paths drawn per set, running means where they have many points.
+    highest : float
+        Contour lines end here, kJ/mol.
+
+    Returns
+    -------
+    Figure
+    """
+    first = next(iter(densities.values()))
+    torsions = bool(np.allclose(first.periods, 2 * np.pi))
+    unit = np.degrees if torsions else np.asarray
+    columns = min(len(densities), 2)
+    rows = -(-len(densities) // columns)
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(3.9 * columns + 1.0, 3.75 * rows + 0.35), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.1)
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for k, (name, density) in enumerate(densities.items()):
+            axis, colour = axes.flat[k], COLOURS[(1, 3, 4, 5)[k % 4]]
+            filled = axis.pcolormesh(unit(density.edges[0]), unit(density.edges[1]), density.share.T, cmap=_DENSITY_MAP, vmin=0, vmax=1, rasterized=True)
+            if surface is not None:
+                x = np.linspace(-np.pi, np.pi, 241)
+                F = surface(np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1))
+                axis.contour(unit(x), unit(x), F.T, levels=np.arange(10, highest + 1, 10), colors="#20303f", linewidths=0.35, alpha=0.5)
+            for line in density.lines[:pathsShown]:
+                for copy in _onTorus(_smoothed(line, 40)) if torsions else [line]:
+                    axis.plot(*unit(copy).T, color=colour, lw=0.7, alpha=0.9, solid_joinstyle="round")
+            for label, state in (states or {}).items():
+                _drawState(axis, state, label, unit)
+            if points is not None:
+                shown = wrap(np.asarray(points)) if torsions else np.asarray(points)
+                axis.plot(*unit(shown).T, ls="none", marker="x", color="black", ms=4, mew=0.9, zorder=6)
+            axis.set_title(f"{name}: {len(density)} paths", color=colour, fontweight="bold")
+            axis.set(xlim=unit(density.edges[0][[0, -1]]), ylim=unit(density.edges[1][[0, -1]]))
+            if torsions:
+                axis.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal", xticks=range(-180, 181, 90), yticks=range(-180, 181, 90))
+            axis.spines[["top", "right"]].set_visible(True)
+        for axis in axes[-1]:
+            axis.set_xlabel(_label(first.names[0]) if torsions else first.names[0])
+        for axis in axes[:, 0]:
+            axis.set_ylabel(_label(first.names[1]) if torsions else first.names[1])
+        for axis in axes.flat[len(densities):]:
+            axis.set_visible(False)
+        bar = figure.colorbar(filled, ax=axes, shrink=0.7, aspect=28, pad=0.02)
+        bar.set_label("share of the paths that visit a cell")
+        bar.set_ticks(np.linspace(0, 1, 6), labels=[f"{x:.0%}" for x in np.linspace(0, 1, 6)])
+        handles = [Line2D([], [], color="#333333", lw=0.9, label=f"{pathsShown} paths")]
+        if surface is not None:
+            handles.append(Line2D([], [], color="#20303f", lw=0.5, alpha=0.6, label="free energy, every 10 kJ/mol"))
+        if states:
+            handles.append(Line2D([], [], color="black", lw=0.9, ls=(0, (3, 2)), label="states"))
+        if points is not None:
+            handles.append(Line2D([], [], ls="none", marker="x", color="black", ms=4, mew=0.9, label="transition states"))
+        figure.legend(handles=handles, loc="outside lower center", ncol=len(handles))
+    return figure
+
+
+def _drawState(axis: Any, state: Any, label: str, unit: Any) -> None:
+    """The discs of a StateRegion in two variables, on both sides of the seam, with its name in each."""
+    angle = np.linspace(0, 2 * np.pi, 73)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    periods = np.asarray(state.periods)[:2]
+    # The part of the outline that lies in no other disc.
+    for i, (center, radius) in enumerate(zip(state.centers[:, :2], state.radii)):
+        outline = center + radius * circle
+        for k in range(len(state.radii)):
+            if k != i:
+                d = outline - state.centers[k, :2]
+                d = np.where(periods > 0, d - periods * np.round(d / np.where(periods > 0, periods, 1)), d)
+                outline = np.where((np.linalg.norm(d, axis=1) < state.radii[k])[:, None], np.nan, outline)
+        shifts = [(a, b) for a in ((-1, 0, 1) if periods[0] > 0 else (0,)) for b in ((-1, 0, 1) if periods[1] > 0 else (0,))]
+        for a, b in shifts:
+            axis.plot(*unit(outline + np.array([a, b]) * periods).T, color="black", lw=0.9, ls=(0, (3, 2)), zorder=5)
+        axis.annotate(label, unit(center), fontsize=8.5, fontweight="bold", color="black", zorder=7, ha="center", va="center",
+                      bbox=dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.8))
+
+
+def committorHistogram(results: Mapping[str, Any], bins: int = 11) -> Figure:
+    """How the committors of frames are distributed, beside what trajectories from frames that all have p = 1/2 would give.
+
+    Parameters
+    ----------
+    results : mapping from names to CommittorResult
+    bins : int
+        An odd number puts 1/2 in the middle of a bin.
+
+    Returns
+    -------
+    Figure
+    """
+    columns = len(results)
+    edges = np.linspace(0, 1, bins + 1)
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(2.9 * columns + 0.6, 2.9), layout="constrained")
+        axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
+        for k, (axis, (name, result)) in enumerate(zip(axes, results.items())):
+            colour = COLOURS[k % len(COLOURS)]
+            p = result.p[np.isfinite(result.p)]
+            axis.hist(np.minimum(p, 1 - 1e-9), bins=edges, color=colour, alpha=0.75, rwidth=0.92)
+            axis.stairs(len(p) * _halfBinomial(result.shots, edges), edges, color="black", lw=1.1)
+            axis.axvline(result.mean, color=colour, lw=1.4, ls=(0, (4, 2)))
+            axis.set_title(f"{name}\nmean {result.mean:.2f} ± {result.meanError:.2f}", color=colour, fontweight="bold")
+            axis.set(xlim=(0, 1), xlabel="committor p", xticks=[0, 0.25, 0.5, 0.75, 1])
+        axes[0].set_ylabel("frames")
+        axes[0].yaxis.get_major_locator().set_params(integer=True)
+        figure.legend(handles=[Line2D([], [], color="black", lw=1.1, label="expected if all frames had p = 1/2"),
+                               Line2D([], [], color="#555555", lw=1.4, ls=(0, (4, 2)), label="mean")], loc="outside lower center", ncol=2)
+    return figure
+
+
+def _halfBinomial(shots: int, edges: np.ndarray) -> np.ndarray:
+    """Share of n_B/shots in each bin when n_B is binomial with p = 1/2, binned as the frames are."""
+    from scipy.stats import binom
+
+    n = np.arange(shots + 1)
+    return np.histogram(np.minimum(n / shots, 1 - 1e-9), bins=edges, weights=binom.pmf(n, shots, 0.5))[0]
