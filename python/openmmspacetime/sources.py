@@ -36,7 +36,7 @@ import openmm
 from openmm import app, unit
 
 from . import _core, openmm_wrapper
-from .analysis import _number
+from .analysis import _difference, _number
 from .ensemble import replace
 from .exchange import KB, ReplicaExchange
 from .force import SpacetimeForce
@@ -107,6 +107,55 @@ class WeightedSamples:
         keep = np.linspace(0, len(self.x)-1, min(most, len(self.x))).astype(int)
         w = self.logWeights[keep]
         return self.x[keep], w-np.logaddexp.reduce(w)
+
+    def basin(self, near: Sequence[Any], logSnr: float = 4.0, maxShift: float = 1.0) -> np.ndarray:
+        """The centre [n] (rad, nm) of the basin that a structure lies in: a maximum of the samples' density, uphill from `near` by mean shift.
+
+        The kernel of the mean shift is the denoising distribution at `logSnr` (for torsions a von Mises distribution of kappa = exp(logSnr)), so what it finds is where a
+        curve with ends of that log-SNR can start.
+
+        Parameters
+        ----------
+        near : sequence [n]
+            Raw values, for example ``variables.measure(positions)``.
+        logSnr : float
+        maxShift : float
+            How far `near` may lie from the centre: in rad, and in units of their scale for variables that are not torsions.
+
+        Raises
+        ------
+        ValueError
+            Fewer than 30 effective samples lie there, or the next basin is farther than `maxShift`: the structure is outside what was sampled.
+        """
+        what, names = f"{type(self).__name__}.basin", self.variables.names
+        begin = c = np.array([_number(x) for x in near])
+        if c.shape != (len(names),) or not np.all(np.isfinite(c)):
+            raise ValueError(f"{what}: expected {len(names)} finite values ({', '.join(names)}), but got {c.tolist()}")
+        period, scale = np.array([v.period for v in self.variables]), np.array([v.scale for v in self.variables])
+
+        def shift(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            return _difference(a, b, period)/np.where(period > 0, 1.0, scale)
+
+        model = self._model
+        for _ in range(500):
+            moments = model.moments(self.variables.naturalParameter(c, logSnr)[None])
+            before, c = c, np.asarray(self.variables.meanPosition(moments.mu))[0]
+            if np.abs(shift(c, before)).max() < 1e-6:
+                break
+        moved = shift(c, begin)
+        nEff = float(model.moments(self.variables.naturalParameter(c, logSnr)[None]).nEff[0])
+        if nEff < _core.MIN_N_EFF or np.linalg.norm(moved) > maxShift:
+            worst = int(np.argmax(np.abs(moved)))
+            raise ValueError(f"{what}: the structure at "+", ".join(f"{n} {v:.2f}" for n, v in zip(names, begin))+" lies outside what was sampled: the next basin, at "
+                             + ", ".join(f"{n} {v:.2f}" for n, v in zip(names, c))+f", is {np.linalg.norm(moved):.2f} away ({names[worst]} by {abs(moved[worst]):.2f}; at most {maxShift:g} "
+                             f"is allowed) and holds {nEff:.0f} effective samples (at least {_core.MIN_N_EFF:.0f} are needed). Sample longer or hotter, start replicas from this structure, or relax "
+                             "it first: it may not be a minimum")
+        return c
+
+    @functools.cached_property
+    def _model(self) -> _core.EmpiricalModel:
+        x, logWeights = self.thinned()
+        return _core.EmpiricalModel(x, self.variables, logWeights)
 
     @functools.cached_property
     def surface(self) -> FreeEnergySurface:
@@ -297,6 +346,62 @@ class TemperatureSamples(WeightedSamples):
             f"{len(self.x):,} samples, N_eff {self.nEff:,.0f} at {self.temperature:g} K"+(f" ({atTarget:,} of them were drawn there)" if atTarget else "")])
 
 
+    def pooled(self, *exchanges: ReplicaExchange, discard: float = 0.1) -> WeightedSamples:
+        r"""These samples together with those of replica exchange along curves, weighted for the same temperature by MBAR over all states.
+
+        Temperature exchange fills the basins and leaves few samples on a barrier of 15 kT. Replicas that a curve holds there supply them, and since the state at s has the
+        reduced energy :math:`\beta U - \eta(s) \cdot T`, they only need their U: where there were no samples between two basins, there are some, and their weights are right.
+
+        Parameters
+        ----------
+        *exchanges : ReplicaExchange
+            Of the same molecule and variables.
+        discard : float
+            Share of the iterations of each that is left out at the beginning.
+
+        Returns
+        -------
+        WeightedSamples
+
+        Raises
+        ------
+        ValueError
+            No exchange; one of other variables; or too few iterations.
+        """
+        what = f"{type(self).__name__}.pooled"
+        if not exchanges:
+            raise ValueError(f"{what}: expected at least one ReplicaExchange")
+        x, U, state, copy, steps = [self.x], [self.potentialEnergy], [self.ladderTemperature], [self.copy], self.steps
+        T, eta = list(self.temperatures), [np.zeros(self.variables.numStatistics)]*len(self.temperatures)
+        copies = int(self.copy.max())+1
+        for exchange in exchanges:
+            force, name = exchange.force, exchange.force.getParameterName()
+            if force.getVariableNames() != self.variables.names:
+                raise ValueError(f"{what}: expected an exchange of the variables {', '.join(self.variables.names)}, but got {', '.join(force.getVariableNames())}")
+            history = exchange.history
+            first = int(discard*len(exchange._rows))
+            if len(exchange._rows)-first < LEAST:
+                raise ValueError(f"{what}: expected an exchange of {LEAST} iterations or more to be kept, but got {len(exchange._rows)-first}")
+            values = history["variables"][first:]
+            own = np.array([force.getEta(each[name]) for each in exchange.states])
+            # The energy without the bias, from the reduced energy in the first state.
+            kT = KB*exchange.temperatures[0]
+            x.append(values.reshape(-1, values.shape[-1]))
+            U.append(kT*(history["reducedEnergy"][first:, :, 0].ravel()+self.variables.statistic(x[-1])@own[0]))
+            state.append(len(T)+history["replicaStateIndex"][first:].ravel())
+            # Blocks in time are as independent of each other as one run can be.
+            copy.append(np.repeat(np.arange(len(values))*copies//len(values), values.shape[1]))
+            T += list(exchange.temperatures)
+            eta += list(own)
+            steps += len(exchange._rows)*exchange.stepsPerIteration*len(exchange.states)
+        x, U = np.concatenate(x), np.concatenate(U)
+        reduced = (U-U.min())/(KB*np.append(T, self.temperature)[:, None])-np.vstack(eta+[np.zeros(self.variables.numStatistics)])@self.variables.statistic(x).T
+        copy = np.concatenate(copy)
+        order = np.argsort(copy, kind="stable")
+        return WeightedSamples(x=x[order], logWeights=_mbar(reduced, np.concatenate(state))[order], copy=copy[order], variables=self.variables, temperature=self.temperature, steps=steps,
+                               seconds=self.seconds)
+
+
 @dataclass
 class _Ladder:
     """All that a process needs to run one ladder."""
@@ -340,22 +445,19 @@ def _runLadder(task: _Ladder, count: Callable[[int], Any]) -> Dict[str, Any]:
     return {"x": history["variables"], "U": U, "state": history["replicaStateIndex"], "acceptance": report.exchanged, "roundTrips": report.roundTrips}
 
 
-def _mbar(U: np.ndarray, state: np.ndarray, temperatures: np.ndarray, target: float) -> np.ndarray:
-    """Logarithms [K] of the weights at `target` (K) of samples with the energies U [K] (kJ/mol), drawn at temperatures[state]; they add up to 1."""
+def _mbar(u: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Logarithms [K] of the weights for the last of the reduced energies u [S+1, K], of samples drawn in state [K] of the S before it; they add up to 1."""
     # It advertises other packages when it is imported.
     for name in ("pymbar.mbar_solvers", "pymbar.timeseries"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         import pymbar
     except ImportError as e:
-        raise ImportError("temperatureExchange: pymbar is needed for the weights; install it with: pip install 'pymbar>=4.0.3'") from e
-    # Only differences of U count, and smaller numbers are rounded less.
-    u = (U-U.min())/(KB*np.append(temperatures, target)[:, None])
-    counts = np.append(np.bincount(state, minlength=len(temperatures)), 0)
+        raise ImportError("pymbar is needed for the weights of samples from several states; install it with: pip install 'pymbar>=4.0.3'") from e
+    counts = np.append(np.bincount(state, minlength=len(u)-1), 0)
     solution = pymbar.MBAR(u[:, np.argsort(state, kind="stable")], counts, relative_tolerance=1e-10)
-    f = solution.f_k[:-1]
-    occupied = counts[:-1] > 0
-    logW = -u[-1]-np.logaddexp.reduce(np.log(counts[:-1][occupied])[:, None]+f[occupied][:, None]-u[:-1][occupied], axis=0)
+    occupied = np.flatnonzero(counts)
+    logW = -u[-1]-np.logaddexp.reduce((np.log(counts[occupied])+solution.f_k[occupied])[:, None]-u[occupied], axis=0)
     return logW-np.logaddexp.reduce(logW)
 
 
@@ -462,7 +564,7 @@ def temperatureExchange(simulation: app.Simulation, variables: _core.Variables, 
     results = _sideBySide(what, _runLadder, tasks, total, int(processes), progress)
     pooled = {name: np.concatenate([r[name].reshape((-1,)+r[name].shape[2:]) for r in results]) for name in ("x", "U", "state")}
     samples = TemperatureSamples(
-        x=pooled["x"], logWeights=_mbar(pooled["U"], pooled["state"], T, target), copy=np.repeat(np.arange(len(results)), [r["U"].size for r in results]), variables=variables,
+        x=pooled["x"], logWeights=_mbar((pooled["U"]-pooled["U"].min())/(KB*np.append(T, target)[:, None]), pooled["state"]), copy=np.repeat(np.arange(len(results)), [r["U"].size for r in results]), variables=variables,
         temperature=float(target), steps=total, seconds=time.perf_counter()-begin, temperatures=T, ladderTemperature=pooled["state"], potentialEnergy=pooled["U"],
         acceptance=np.mean([r["acceptance"] for r in results], axis=0), roundTrips=np.array([r["roundTrips"] for r in results]))
     if samples.nEff < _core.MIN_N_EFF:
