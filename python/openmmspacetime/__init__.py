@@ -33,7 +33,7 @@ from ._core import (  # noqa: E402
     compare,
     readSamples,
 )
-from . import variables as _variables  # noqa: E402, F401 (adds Variables.positions)
+from . import variables as _variables  # noqa: E402, F401 (adds Variables.measure, .positions and .torsionsOf)
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
 from .committor import (  # noqa: E402
     CommittorResult,
@@ -88,6 +88,7 @@ from .opshandoff import UnbiasedPath, UnbiasedPaths, exportToOpenPathSampling, i
 from .pathdensity import PathDensity, PathSimilarity, pathDensity, pathSimilarity  # noqa: E402
 from .reporter import Driver, SpacetimeReporter  # noqa: E402
 from .sampling import PathEnsemble, PathFailure, PathRecord, PathSampler  # noqa: E402
+from .sources import MetadynamicsSamples, TemperatureSamples, WeightedSamples, metadynamics, temperatureExchange  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
 from .walkers import replicate  # noqa: E402
 
