@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import platform
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,9 @@ import metadynamics as md
 import openmmspacetime as st
 from openmmspacetime.surface import wrap
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import Progress, prepareOutput  # noqa: E402
+
 C5, C7AX = (-2.6, 2.75), (1.07, -0.74)  # near these: the minima of the surface are taken
 LOG_SNR = 4.0  # both ends: kappa = e^4 = 54.6 for either torsion
 POINTS = 129
@@ -31,39 +33,6 @@ ROWS = ("geodesic, exact posterior", "geodesic, network", "straight line, unifor
 FOLDERS = ("geodesic_exact", "geodesic_network", "straight_uniform", "straight_fisher_rao")
 OUTPUTS = ("samples.npz", "model.safetensors", "curves", "paths", "surface.png", "profiles.png", "work.png", "report.html",
            "report.json", "table.txt")
-
-
-class Progress:
-    """Numbered steps with elapsed time; a moving line at a terminal, one line in ten seconds elsewhere."""
-
-    def __init__(self, total: int):
-        self.total, self.number, self.start = total, 0, time.time()
-        self.live = sys.stdout.isatty()
-        self.last = 0.0
-
-    def step(self, title: str) -> None:
-        self.number += 1
-        self._clear()
-        print(f"\n[{self.number}/{self.total}] {title}  ({time.time() - self.start:.0f} s)", flush=True)
-        self.last = time.time()
-
-    def show(self, text: str) -> None:
-        now = time.time()
-        if now - self.last < (0.2 if self.live else 10.0):
-            return
-        self.last = now
-        if self.live:
-            print(f"\r      {text}\x1b[K", end="", flush=True)
-        else:
-            print(f"      {text}", flush=True)
-
-    def say(self, text: str) -> None:
-        self._clear()
-        print(f"      {text}", flush=True)
-
-    def _clear(self) -> None:
-        if self.live:
-            print("\r\x1b[K", end="")
 
 
 def parse() -> argparse.Namespace:
@@ -79,17 +48,6 @@ def parse() -> argparse.Namespace:
     if arguments.processes < 1:
         parser.error(f"--processes: expected at least 1, got {arguments.processes}")
     return arguments
-
-
-def prepareOutput(out: Path, overwrite: bool) -> None:
-    """Make the folder; refuse to touch earlier results unless `overwrite`, and then remove only what this script writes."""
-    present = [name for name in OUTPUTS if (out / name).exists()]
-    if present and not overwrite:
-        sys.exit(f"run.py: {out}/ already holds results ({', '.join(present[:3])}{', ...' if len(present) > 3 else ''}). "
-                 "Choose another folder with --out, or replace them with --overwrite.")
-    for name in present:
-        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
-    (out / "curves").mkdir(parents=True, exist_ok=True)
 
 
 def walkersOf(samples: np.ndarray, logWeights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -126,7 +84,8 @@ def unbiasedEnergy(topology: Any, system: openmm.System, positions: Any, seed: i
 def main() -> int:
     arguments = parse()
     out, seed, quick = arguments.out, arguments.seed, arguments.quick
-    prepareOutput(out, arguments.overwrite)
+    prepareOutput(out, OUTPUTS, arguments.overwrite)
+    (out / "curves").mkdir()
     metaSteps, trainSteps, pathSteps, numPaths = (0, 300, 2000, 50) if quick else (3_500_000, 400, 5000, 100)
     equilibration = 1500
     progress = Progress(5)

@@ -33,7 +33,7 @@ from ._core import (  # noqa: E402
     compare,
     readSamples,
 )
-from . import variables as _variables  # noqa: E402, F401 (adds Variables.positions)
+from . import variables as _variables  # noqa: E402, F401 (adds Variables.measure, .positions and .torsionsOf)
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
 from .committor import (  # noqa: E402
     CommittorResult,
@@ -45,6 +45,20 @@ from .committor import (  # noqa: E402
     transitionStates,
 )
 from .customcv import asCustomCVForce  # noqa: E402
+from .estimators import (  # noqa: E402
+    Estimate,
+    FreeEnergies,
+    FreeEnergyComparison,
+    FreeEnergyHistogram,
+    ModelValidation,
+    StateSamples,
+    WorkFreeEnergy,
+    bar,
+    compareFreeEnergies,
+    mbar,
+    thermodynamicIntegration,
+    validateModel,
+)
 from .exchange import (  # noqa: E402
     ExchangeReport,
     ExchangeStates,
@@ -66,7 +80,7 @@ from .flow import (  # noqa: E402
     sampleReverseSde,
 )
 from .force import SpacetimeForce  # noqa: E402
-from .freeenergy import FreeEnergyPath, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
+from .freeenergy import FreeEnergyPath, criticalKappa, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
 from .models import saveTorchScript  # noqa: E402
@@ -74,6 +88,7 @@ from .opshandoff import UnbiasedPath, UnbiasedPaths, exportToOpenPathSampling, i
 from .pathdensity import PathDensity, PathSimilarity, pathDensity, pathSimilarity  # noqa: E402
 from .reporter import Driver, SpacetimeReporter  # noqa: E402
 from .sampling import PathEnsemble, PathFailure, PathRecord, PathSampler  # noqa: E402
+from .sources import MetadynamicsSamples, TemperatureSamples, WeightedSamples, metadynamics, temperatureExchange  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
 from .walkers import replicate  # noqa: E402
 

@@ -8,11 +8,13 @@ from typing import Any, Mapping, Optional, Sequence, Union
 import numpy as np
 
 from .report import Column, Report
-from .surface import FreeEnergySurface, wrap
+from .surface import GAS_CONSTANT, FreeEnergySurface, wrap
 
 __all__ = ["PathStatistics", "Report", "analyze", "analyzePath"]
 
 TWENTY_DEGREES = np.deg2rad(20.0)
+#: Below this smallest kappa (rad^-2) a curve counts as unconstrained: its tilted wells are as wide as a basin.
+WEAK_KAPPA = 5.0
 
 
 @dataclass
@@ -113,6 +115,30 @@ def _endCenter(ensemble: Any, index: int) -> np.ndarray:
     return np.arctan2(pairs[:, 1], pairs[:, 0])
 
 
+def _softness(ensemble: Any, surface: FreeEnergySurface, bins: int = 48) -> Optional[tuple[float, float, float]]:
+    """Of an ensemble over two torsions: critical kappa, smallest kappa, and stiffness of the softest tilted well, all in rad^-2.
+
+    All are taken where the paths were: F'' at the mean of their variables in equal bins of s, so no model is needed. Where the molecule hops between two wells
+    that mean lies on the ridge between them, and the stiffness is negative.
+    """
+    from .freeenergy import smoothHessian
+
+    eta, s = np.asarray(ensemble.eta, dtype=float), np.asarray(ensemble.s, dtype=float)
+    if eta.shape[-1] != 4 or len(s) < 2:
+        return None
+    cell = np.concatenate([np.minimum((np.asarray(r.s) * bins).astype(int), bins - 1) for r in ensemble])
+    e = np.exp(1j * np.concatenate([np.asarray(r.variables, dtype=float) for r in ensemble]))
+    count = np.bincount(cell, minlength=bins)
+    mean = np.stack([np.angle(np.bincount(cell, weights=z.real, minlength=bins) + 1j * np.bincount(cell, weights=z.imag, minlength=bins)) for z in e.T], axis=1)
+    seen = count > 0
+    bias = np.stack([np.interp((np.arange(bins) + 0.5) / bins, s, column) for column in eta.T], axis=1).reshape(bins, 2, 2)
+    kappa, center = np.linalg.norm(bias, axis=2), np.arctan2(bias[..., 1], bias[..., 0])
+    H = smoothHessian(surface, mean[seen]) / (GAS_CONSTANT * ensemble.temperature)
+    critical = max(0.0, -float(np.linalg.eigvalsh(H)[:, 0].min()))
+    H[:, [0, 1], [0, 1]] += (kappa * np.cos(mean - center))[seen]
+    return critical, float(np.linalg.norm(eta.reshape(-1, 2, 2), axis=2).min()), float(np.linalg.eigvalsh(H)[:, 0].min())
+
+
 def _meanError(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard error of the mean; the error is NaN for fewer than two values."""
     v = np.asarray(values, dtype=float)
@@ -128,12 +154,15 @@ def _stride(ensemble: Sequence[Any]) -> Optional[int]:
 def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optional[FreeEnergySurface] = None, *,
             target: Optional[Sequence[float]] = None, start: Optional[Sequence[float]] = None,
             referenceEnergy: Any = None, dF: Any = None, radius: float = 0.75, periods: Optional[Sequence[float]] = None,
-            oneOff: Optional[Mapping[str, int]] = None, title: str = "Driven transition paths") -> Report:
+            oneOff: Optional[Mapping[str, int]] = None, committors: Optional[Mapping[str, Any]] = None, title: str = "Driven transition paths") -> Report:
     """Compare ensembles of driven paths.
 
-    The columns, in this order: hit rate, highest free energy along the path, highest potential energy minus that of the start
-    state, dissipated work, gradient evaluations, time spent between the states, wall time.  A high hit rate alone proves little,
-    because any bias that is stiff enough arrives; a low maximum alone proves nothing, because paths that never crossed have one.
+    The columns, in this order: hit rate, highest free energy along the path, highest potential energy (and how far it is above the mean of the start state), gradient
+    evaluations, time spent between the states, committor, dissipated work, wall time.  A high hit rate alone proves little, because any bias that is stiff enough
+    arrives; a low maximum alone proves nothing, because paths that never crossed have one.  So one of the rows should be a straight line, the null.
+
+    With a surface over two torsions the softest tilted well of every row is given, and a warning where the bias is too weak to hold the molecule in one well: on such
+    a curve works and free energies are not to be trusted.
 
     Parameters
     ----------
@@ -155,6 +184,8 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
         0 where a variable is not periodic. By default what the ensemble says of its variables, or else 2 pi.
     oneOff : mapping from labels to gradient evaluations, optional
         Costs paid once, such as the sampling that a model was made from.
+    committors : mapping from row names to results of `committor`, optional
+        Of frames of the row's paths: CommittorResult, or TransitionStates, of which the second set counts.
     title : str
 
     Returns
@@ -183,6 +214,9 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
     periods = np.asarray(periods, dtype=float)
     reference = np.nan if referenceEnergy is None else _number(referenceEnergy)
 
+    # What chose the frames does not judge them.
+    committors = None if committors is None else {name: getattr(p, "second", p) for name, p in committors.items()}
+
     report = Report(title=title)
     report.ensembles, report.surface = dict(ensembles), surface
     report.start, report.target, report.radius = a, b, radius
@@ -199,6 +233,8 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
         topF = np.array([p.maxFreeEnergy for p in paths])
         topU = np.array([p.maxPotentialEnergy for p in paths])
         seconds, _ = _meanError([p.seconds for p in paths])
+        soft = None if surface is None else _softness(ensemble, surface)
+        p = None if committors is None else committors.get(name)
         report.addRow(name, paths, {
             "paths": len(paths),
             "steps": int(len(np.asarray(ensemble[0].variables))),
@@ -212,22 +248,29 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
             "gradientEvaluations": float(np.mean([p.gradientEvaluations for p in paths])),
             "outside": float(np.mean([p.outside for p in paths])),
             "seconds": seconds,
+            "committor": np.nan if p is None else float(p.mean), "committorError": np.nan if p is None else float(p.meanError),
+            "criticalKappa": np.nan if soft is None else soft[0], "smallestKappa": np.nan if soft is None else soft[1],
+            "softest": np.nan if soft is None else soft[2],
         })
 
     names = list(first.names)
+    absolute = "{maxPotentialAbsolute:.0f}"
     report.columns = [
-        Column("paths", "", "", "{paths:d}"),
+        Column("paths", "", "", "{paths:.0f}"),
         Column("hit rate", f"{radius:g} rad/20°" if twentyIsTighter else f"within {radius:g}", "%",
                "{hitRate:.0%}/{hitRate20:.0%}" if twentyIsTighter else "{hitRate:.0%}", strip="%"),
         Column("highest F", "mean ± std", "kJ/mol", "{maxFreeEnergy:.1f} ± {maxFreeEnergyStd:.1f}"),
-        Column("highest U", "- U(A)" if np.isfinite(reference) else "", "kJ/mol",
-               "{maxPotential:.0f} ± {maxPotentialStd:.0f}" if np.isfinite(reference) else "{maxPotentialAbsolute:.0f} ± {maxPotentialStd:.0f}"),
-        Column("<W> - dF" if dF is not None else "<W>", "± s.e.", "kJ/mol",
-               "{dissipated:.1f} ± {dissipatedError:.1f}" if dF is not None else "{work:.1f} ± {workError:.1f}"),
+        Column("highest U", "and - U(A)" if np.isfinite(reference) else "", "kJ/mol",
+               absolute + "/{maxPotential:.0f} ± {maxPotentialStd:.0f}" if np.isfinite(reference) else absolute + " ± {maxPotentialStd:.0f}"),
         Column("gradients", "per path", "", "{gradientEvaluations:,.0f}"),
         Column("outside", "A and B", "%", "{outside:.1%}", strip="%"),
+        Column("committor", "± s.e.", "", "{committor:.2f} ± {committorError:.2f}"),
+        Column("<W> - dF" if dF is not None else "<W>", "± s.e.", "kJ/mol",
+               "{dissipated:.1f} ± {dissipatedError:.1f}" if dF is not None else "{work:.1f} ± {workError:.1f}"),
         Column("wall", "per path", "s", "{seconds:.2f}"),
     ]
+    if committors is None:
+        del report.columns[6]
     if surface is None:
         del report.columns[2]
 
@@ -246,6 +289,7 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
         for row in report.rows:
             if row["maxFreeEnergy"] < height - 1.0:
                 report.warnings.append(f"'{row['name']}': the mean highest F lies below the pass, so some of its paths did not cross.")
+        _warnOfSoftWells(report)
     strideText = "" if strides == {None} else " at every step" if strides == {1} else \
         f" every {'/'.join(str(s) for s in sorted(s for s in strides if s is not None))} steps, so its maximum is a lower bound"
     if any(np.isfinite(row["maxPotentialAbsolute"]) for row in report.rows):
@@ -255,5 +299,26 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
         values = sorted({round(row["dF"], 2) for row in report.rows})
         report.notes.append("Dissipated work <W> - dF ± standard error, W = -kT sum (eta_{i+1} - eta_i)·T(X_i); dF between the biased ends = "
                             + ", ".join(f"{v:.2f}" for v in values) + " kJ/mol.")
+    if committors is not None:
+        report.notes.append("Committor: share of unbiased trajectories from frames of the row's paths that reach B before A, each with fresh velocities; "
+                            + "; ".join(f"{name}: {p.summary().splitlines()[0]}" for name, p in committors.items()) + ".")
     report.oneOff = dict(oneOff or {})
     return report
+
+
+def _warnOfSoftWells(report: Report) -> None:
+    rows = [row for row in report.rows if np.isfinite(row["softest"])]
+    if not rows:
+        return
+    report.notes.append(
+        "Critical kappa, the most negative curvature of F where the paths were, over kT: " + ", ".join(f"{row['criticalKappa']:.0f}" for row in rows)
+        + " rad^-2 in the order of the rows; smallest kappa of the curves: " + ", ".join(f"{row['smallestKappa']:.3g}" for row in rows)
+        + "; stiffness of their softest tilted well, lambda_min(F''/kT + kappa cos): " + ", ".join(f"{row['softest']:.0f}" for row in rows)
+        + " rad^-2 (from about 10 on the molecule follows the bias, below 0 it hops between two wells).")
+    for row in rows:
+        if row["smallestKappa"] < WEAK_KAPPA:
+            report.warnings.append(f"'{row['name']}': the bias lets go of the molecule (smallest kappa {row['smallestKappa']:.2g}): such an unconstrained curve has no well that moves. "
+                                   "Bound it: minKappa=25, maxVariance=0.05.")
+        elif row["softest"] < 0:
+            report.warnings.append(f"'{row['name']}': its softest tilted well has the stiffness {row['softest']:.0f} rad^-2, so the molecule hops there instead of following: "
+                                   f"expect wasted work and slow exchange. Critical kappa {row['criticalKappa']:.0f}, smallest kappa {row['smallestKappa']:.0f}.")

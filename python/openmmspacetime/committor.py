@@ -30,7 +30,6 @@ from openmm import app, unit
 
 from . import ensemble, openmm_wrapper
 from .analysis import _difference, _meanError, _number
-from .exchange import _readFrame
 from .force import SpacetimeForce
 from .sampling import PathEnsemble, _Progress, runTasks, seedEverything, templateOf
 
@@ -236,21 +235,10 @@ class TransitionFrames:
 _FRAME_COLUMNS = ("path", "frame", "step", "s", "height")
 
 
-def _load(trajectory: str, topology: str, frame: int) -> Tuple[np.ndarray, Optional[np.ndarray]]:
-    """Positions [N, 3] and box [3, 3] or None (nm) of a frame of a DCD or XTC file."""
-    if trajectory.endswith(".dcd"):
-        positions, box = _readFrame(trajectory, frame)
-        return positions.astype(float), None if box is None else np.array([[_number(x) for x in v] for v in box])
-    import mdtraj
-
-    loaded = mdtraj.load_frame(trajectory, frame, top=topology)
-    return loaded.xyz[0].astype(float), None if loaded.unitcell_vectors is None else loaded.unitcell_vectors[0].astype(float)
-
-
 def _collect(paths: PathEnsemble, chosen: Sequence[Tuple[int, int]], height: Sequence[float], source: str) -> TransitionFrames:
     """The frames (position in the ensemble, frame)."""
     records = [paths[i] for i, _ in chosen]
-    loaded = [_load(r.trajectory, paths.topology, f) for r, (_, f) in zip(records, chosen)]
+    loaded = [ensemble.readFrame(r.trajectory, paths.topology, f) for r, (_, f) in zip(records, chosen)]
     steps = np.array([r.frameSteps[f] for r, (_, f) in zip(records, chosen)])
     return TransitionFrames(positions=np.array([x for x, _ in loaded]), boxes=None if loaded[0][1] is None else np.array([b for _, b in loaded]),
                             path=np.array([r.index for r in records]), frame=np.array([f for _, f in chosen]), step=steps,
@@ -756,7 +744,7 @@ class _SelectionJob(_Job):
         low, high = -1, len(frames)
         while high-low > 1:
             middle = (low+high)//2
-            probe = worker.shoot(*_load(trajectory, self.topology, frames[middle]), self.shots, _SELECT, index, frames[middle])
+            probe = worker.shoot(*ensemble.readFrame(trajectory, self.topology, frames[middle]), self.shots, _SELECT, index, frames[middle])
             probes.append({**probe, "frame": frames[middle]})
             decided = probe["nA"]+probe["nB"]
             if decided == 0:
@@ -950,7 +938,7 @@ def transitionStates(simulation: app.Simulation, paths: PathEnsemble, stateA: St
     if len(work) < count:
         raise ValueError(f"{what}: expected {count} paths that lead from one state to the other with frames in between, but only {len(work)} of {len(paths)} do; run more paths, "
                          "write frames more often (frameStride), or lower count")
-    positions, _ = _load(work[0][0], paths.topology, work[0][2][0])
+    positions, _ = ensemble.readFrame(work[0][0], paths.topology, work[0][2][0])
     _asFrames(what, positions[None], simulation.system.getNumParticles())
     folder = None if directory is None else Path(directory)
     job = _SelectionJob(what, **template, directory="", states=states, seed=int(seed), shots=int(firstShots), maxSteps=int(maxSteps),

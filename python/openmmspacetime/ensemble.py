@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import socket
 from collections.abc import Sequence as SequenceABC
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 import numpy as np
+from openmm import unit
+from openmm.app.internal.unitcell import computePeriodicBoxVectors
 
 __all__ = ["PathEnsemble", "PathFailure", "PathRecord"]
 
@@ -187,6 +190,17 @@ class PathEnsemble(SequenceABC):
             self._records[i] = PathRecord(**scalars, **arrays, trajectory=str(self._files[i].with_suffix("."+self.settings["format"])))
         return self._records[i]
 
+    def frame(self, path: int, frame: int = -1) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+        """Positions [N, 3] and box vectors [3, 3] (None without a box), in nm, of one frame of one path; by default the last.
+
+        Raises
+        ------
+        IndexError
+            There is no such path or frame.
+        """
+        record = self[path]
+        return readFrame(record.trajectory, self.topology, range(len(record.frameSteps))[frame])
+
     def summary(self) -> str:
         """A few lines of text: how many paths, work, hits, highest free and potential energies, and over which steps they were taken."""
         rows = [_scalars(path) for path in self._files]
@@ -211,6 +225,36 @@ class PathEnsemble(SequenceABC):
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
         return f"PathEnsemble({self.directory!r}: {len(self)} paths of {self.steps} steps{failed}, {', '.join(self.names)})"
+
+
+def _readDcdFrame(path: Union[str, os.PathLike], frame: int) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+    """One frame of a DCD file as OpenMM writes it, without a look at the others: mdtraj opens the whole file, and prints two lines each time."""
+    data = np.memmap(path, dtype=np.uint8, mode="r")
+
+    def integer(at: int) -> int:
+        return int(np.frombuffer(data, "<i4", 1, at)[0])
+
+    if integer(0) != 84 or bytes(data[4:8]) != b"CORD":
+        raise ValueError(f"PathEnsemble.frame: {path} is not a DCD file")
+    begin = 112+integer(92)
+    count, cell = integer(begin-8), 56 if integer(48) else 0
+    block = 4*count+8
+    at = begin+frame*(cell+3*block)
+    box = None
+    if cell:
+        a, cosGamma, b, cosBeta, cosAlpha, c = np.frombuffer(data, "<f8", 6, at+4)
+        box = np.array(computePeriodicBoxVectors(a/10, b/10, c/10, *(math.acos(x) for x in (cosAlpha, cosBeta, cosGamma))).value_in_unit(unit.nanometer))
+    return np.stack([np.frombuffer(data, "<f4", count, at+cell+4+k*block) for k in range(3)], axis=1).astype(float)/10, box
+
+
+def readFrame(trajectory: str, topology: str, frame: int) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+    """Positions [N, 3] and box [3, 3] or None (nm) of a frame of a DCD or XTC file."""
+    if trajectory.endswith(".dcd"):
+        return _readDcdFrame(trajectory, frame)
+    import mdtraj
+
+    loaded = mdtraj.load_frame(trajectory, frame, top=topology)
+    return loaded.xyz[0].astype(float), None if loaded.unitcell_vectors is None else loaded.unitcell_vectors[0].astype(float)
 
 
 def _sorted(directory: Union[str, os.PathLike], pattern: str) -> List[Path]:

@@ -32,7 +32,6 @@ import numpy as np
 import openmm
 from openmm import app, unit
 from openmm.app.internal.multistatesampler import MultistateSampler
-from openmm.app.internal.unitcell import computePeriodicBoxVectors
 
 from . import _core
 from .force import SpacetimeForce, _value
@@ -483,34 +482,14 @@ def _nearestFrames(ensemble: PathEnsemble, s: Sequence[float]) -> List[Tuple[int
 
 
 def _framesOf(ensemble: PathEnsemble, s: Sequence[float], simulation: app.Simulation, force: SpacetimeForce) -> List[Tuple[np.ndarray, Any]]:
-    """Positions [N, 3] in nm and box vectors (None without) of the frames that are nearest."""
+    """Positions [N, 3] and box vectors [3, 3] (None without), in nm, of the frames that are nearest."""
     nodes, eta = force.getCurve()
     if ensemble.eta.shape != eta.shape or not np.allclose(ensemble.s, nodes) or not np.allclose(ensemble.eta, eta):
         raise ValueError(f"ReplicaExchange: {ensemble!r} was driven along another curve than the force's, so its s means something else")
-    result = [_readFrame(ensemble[path].trajectory, frame) for path, frame in _nearestFrames(ensemble, s)]
+    result = [ensemble.frame(path, frame) for path, frame in _nearestFrames(ensemble, s)]
     if len(result[0][0]) != simulation.system.getNumParticles():
         raise ValueError(f"ReplicaExchange: the paths have {len(result[0][0])} particles, the System has {simulation.system.getNumParticles()}")
     return result
-
-
-def _readFrame(path: Union[str, os.PathLike], frame: int) -> Tuple[np.ndarray, Any]:
-    """Positions [N, 3] in nm and box vectors (None without) of one frame of a DCD file as OpenMM writes it."""
-    data = np.memmap(path, dtype=np.uint8, mode="r")
-
-    def integer(at: int) -> int:
-        return int(np.frombuffer(data, "<i4", 1, at)[0])
-
-    if integer(0) != 84 or bytes(data[4:8]) != b"CORD":
-        raise ValueError(f"ReplicaExchange: {path} is not a DCD file")
-    begin = 112+integer(92)
-    count, cell = integer(begin-8), 56 if integer(48) else 0
-    block = 4*count+8
-    at = begin+frame*(cell+3*block)
-    box = None
-    if cell:
-        a, cosGamma, b, cosBeta, cosAlpha, c = np.frombuffer(data, "<f8", 6, at+4)
-        box = computePeriodicBoxVectors(a/10, b/10, c/10, *(math.acos(x) for x in (cosAlpha, cosBeta, cosGamma)))
-    return np.stack([np.frombuffer(data, "<f4", count, at+cell+4+k*block) for k in range(3)], axis=1)/10.0, box
 
 
 class _InBlocks:

@@ -15,7 +15,7 @@ from .analysis import _number
 from .geodesics import _kelvin
 from .surface import GAS_CONSTANT, FreeEnergySurface, stationaryPoint
 
-__all__ = ["FreeEnergyPath", "highestFreeEnergy", "minimumFreeEnergyPath", "stiffness"]
+__all__ = ["FreeEnergyPath", "criticalKappa", "highestFreeEnergy", "minimumFreeEnergyPath", "stiffness"]
 
 #: Periodic variables that are tried both ways round.
 MAX_WINDING_VARIABLES = 4
@@ -554,6 +554,51 @@ def _landscapeOf(surface: Surface, variables: _core.Variables, what: str) -> _La
     periods = np.array([variables[j].period for j in range(n)])
     scales = np.array([variables[j].scale for j in range(n)])
     return _Landscape(surface, periods, 1e-4 * np.where(periods > 0, periods / (2 * np.pi), scales), what)
+
+
+def smoothHessian(surface: Surface, points: np.ndarray, width: float = 0.15) -> np.ndarray:
+    """F'' averaged over Gaussians around `points` [K, 2] (rad), kJ/mol/rad^2; result [K, 2, 2].
+
+    What a molecule feels that a bias of kappa = 1/width^2 holds there; second derivatives of a surface made from samples are mostly noise on a finer scale.
+    """
+    x, w = np.polynomial.hermite_e.hermegauss(7)
+    offsets = width * np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    weights = np.outer(w, w).ravel() / w.sum() ** 2
+    return np.einsum("o,koij->kij", weights, surface.hessian(np.asarray(points, dtype=float)[:, None, :] + offsets))
+
+
+def criticalKappa(path: Sequence, surface: FreeEnergySurface, temperature, width: float = 0.15) -> float:
+    """The kappa below which tilted wells along a path split in two: the most negative curvature of F on it, over kT.
+
+    A bias of kappa holds the molecule at a point of the surface in one well where kappa > -lambda_min(F'')/kT. With a weaker one the tilted distribution has two peaks on a
+    ridge, and the molecule hops; a bound on the variance (maxVariance) promises what a bound on kappa alone does not.
+
+    Parameters
+    ----------
+    path : array [N, 2]
+        Positions in rad: a minimum free-energy path, or the means along a curve.
+    surface : FreeEnergySurface
+    temperature : float or Quantity
+        K.
+    width : float
+        F'' is averaged over Gaussians of this standard deviation, rad; 0.15 is that of kappa = 44.
+
+    Returns
+    -------
+    float
+        In rad^-2; 0 where F curves up everywhere.
+
+    Raises
+    ------
+    ValueError
+        For a path of another shape, or a temperature or width that is not positive.
+    """
+    path = np.asarray(path, dtype=float)
+    if path.ndim != 2 or path.shape[1] != 2 or not np.all(np.isfinite(path)):
+        raise ValueError(f"criticalKappa: expected a path [N, 2] of finite angles, got an array of shape {path.shape}")
+    if temperature is None or not width > 0:
+        raise ValueError(f"criticalKappa: expected a temperature in kelvin and a positive width, got {temperature} and {width}")
+    return max(0.0, -float(np.linalg.eigvalsh(smoothHessian(surface, path, width))[:, 0].min()) / (GAS_CONSTANT * _kelvin(temperature)))
 
 
 def stiffness(curve: _core.Curve, model: _core.PosteriorModel, surface: Surface, temperature) -> np.ndarray:

@@ -20,7 +20,7 @@ import openmm
 from openmm import app, unit
 
 from . import ensemble
-from .committor import StateRegion, TransitionFrames, _crossing, _label, _load, _prepare
+from .committor import StateRegion, TransitionFrames, _crossing, _label, _prepare
 from .force import SpacetimeForce
 from .sampling import PathEnsemble, PathRecord
 
@@ -121,7 +121,7 @@ def exportToOpenPathSampling(directory: Union[str, os.PathLike], simulation: app
                                         "initial": {"path": record.index, "frames": [int(frames[0]), int(frames[-1])]}}, indent=1)}
     for name, text in texts.items():
         ensemble.replace(directory/name, lambda file: file.write(text.encode()))
-    loaded = [_load(record.trajectory, str(directory/"topology.pdb"), int(frame)) for frame in frames]
+    loaded = [ensemble.readFrame(record.trajectory, str(directory/"topology.pdb"), int(frame)) for frame in frames]
     place = ensemble.temporary(directory/"initial.dcd")
     try:
         with open(place, "wb+") as file:

@@ -38,8 +38,18 @@ class Column:
 
     def text(self, row: Mapping[str, Any]) -> str:
         """The cell of `row`; figures that are not known appear as a dash."""
-        text = self.format.format(**row).replace("nan%", "–").replace("nan", "–")
+        # A row of published numbers holds some of the figures only.
+        text = self.format.format_map(_Known(row)).replace("nan%", "–").replace("nan", "–")
+        while "– ± –" in text or "–/–" in text:
+            text = text.replace("– ± –", "–").replace("–/–", "–")
         return text.replace(self.strip, "") if self.strip else text
+
+
+class _Known(dict):
+    """Figures of a row; those that it lacks are NaN."""
+
+    def __missing__(self, key: str) -> float:
+        return math.nan
 
 
 def _plain(value: Any) -> Any:
@@ -96,6 +106,19 @@ class Report:
         """Append a row: its name, the figures of its paths, and their summary."""
         self.rows.append({"name": name, **figures})
         self._paths[name] = list(paths)
+
+    def addPublished(self, name: str, **figures: float) -> None:
+        """Append a row of numbers from the literature; figures that were not published stay out and show as dashes.
+
+        Parameters
+        ----------
+        name : str
+            Says where the numbers come from.
+        **figures
+            As in `rows`: maxFreeEnergy and maxFreeEnergyStd (kJ/mol), gradientEvaluations, hitRate (0 to 1), ...
+        """
+        self.rows.append({"name": name, "published": True, **figures})
+        self._paths[name] = []
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         """The figures of the row called `name`."""

@@ -204,13 +204,60 @@ class TestAnalyze:
         for text in ("kJ/mol", "±", "hit rate", "lowest pass", "7,000,000", "every 8 steps", "0.75 rad of B", "dF"):
             assert text in table
         heads = table.splitlines()[0]
-        order = [heads.index(t) for t in ("hit rate", "highest F", "highest U", "<W> - dF", "gradients", "outside", "wall")]
+        order = [heads.index(t) for t in ("hit rate", "highest F", "highest U", "gradients", "outside", "<W> - dF", "wall")]
         assert order == sorted(order)
 
     def testWarnsWhenPathsDidNotCross(self, surface):
         report = analyze({"short": Ensemble([straight(-0.8), straight(-0.9)])}, surface, start=(-np.pi / 2, 0.4), target=(np.pi / 2, 0.4))
         assert report["short"]["hitRate"] == 0.0
         assert any("did not cross" in w for w in report.warnings)
+
+    def testCommittorsStandBeforeTheWork(self, surface):
+        @dataclass
+        class Committors:
+            mean: float = 0.47
+            meanError: float = 0.02
+
+            def summary(self):
+                return "20 frames x 40 shots\nand more"
+
+        @dataclass
+        class TransitionStates:
+            first: Committors
+            second: Committors
+
+        report = analyze({"driven": self.ensemble(), "null": self.ensemble()}, surface, dF=3.0, referenceEnergy=2.0,
+                         committors={"driven": TransitionStates(Committors(mean=0.5), Committors())})
+        heads, rows = report.table.splitlines()[0], report.table.splitlines()[4:6]
+        assert heads.index("outside") < heads.index("committor") < heads.index("<W>")
+        assert "0.47 ± 0.02" in rows[0] and "± –" not in rows[1]
+        assert "20 frames x 40 shots" in report.table and max(map(len, report.table.splitlines())) <= 120
+
+    def testPublishedRowsShowDashes(self, surface):
+        report = analyze({"driven": self.ensemble()}, surface)
+        report.addPublished("published, another surface", maxFreeEnergy=37.36, maxFreeEnergyStd=0.6, gradientEvaluations=16e6)
+        row = report.table.splitlines()[5]
+        assert "37.4 ± 0.6" in row and "16,000,000" in row and row.count("–") == 6 and "nan" not in row
+        assert json.loads(report.toJson())["rows"][1]["published"] is True
+
+    def testWeakBiasIsWarnedAbout(self, surface):
+        """A ridge of curvature -40/kT = -16 rad^-2 at phi = 0."""
+        ridge = FreeEnergySurface(gridded(lambda phi, psi: 20 * np.cos(phi) * np.cos(phi) + 5 * (1 - np.cos(psi - 0.4))))
+
+        def rows(kappa):
+            ensemble = Ensemble([straight(work=1.0), straight(work=2.0)])
+            phi = np.linspace(-np.pi / 2, np.pi / 2, 65)
+            ensemble.s = np.linspace(0, 1, 65)
+            ensemble.eta = kappa * np.stack([np.cos(phi), np.sin(phi), np.full(65, np.cos(0.4)), np.full(65, np.sin(0.4))], axis=1)
+            return analyze({"row": ensemble}, ridge, start=(-np.pi / 2, 0.4), target=(np.pi / 2, 0.4))
+
+        firm, soft, weak = rows(60.0), rows(8.0), rows(2.0)
+        # Averaged over a Gaussian of 0.15 rad, cos(2 phi) loses exp(-2 0.15^2).
+        assert firm["row"]["criticalKappa"] == pytest.approx(40 / KT * np.exp(-2 * 0.15**2), rel=0.02)
+        assert firm["row"]["softest"] == pytest.approx(60 - firm["row"]["criticalKappa"], rel=0.02) and firm["row"]["smallestKappa"] == pytest.approx(60)
+        assert not firm.warnings and any("Critical kappa" in note for note in firm.notes)
+        assert soft["row"]["softest"] < 0 and any("hops" in w for w in soft.warnings)
+        assert any("lets go" in w for w in weak.warnings)
 
     def testOnePathHasNoError(self, surface):
         table = analyze({"one": Ensemble([straight(work=5.0)])}, surface, dF=1.0).table

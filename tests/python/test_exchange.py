@@ -372,15 +372,15 @@ def testFramesOfTrajectories(tmp_path, box):
         for frame in positions:
             dcd.writeModel(frame*unit.nanometer, periodicBoxVectors=vectors)
     for i in 0, 3, 4:
-        x, read = st.exchange._readFrame(tmp_path/"t.dcd", i)
+        x, read = st.ensemble._readDcdFrame(tmp_path/"t.dcd", i)
         np.testing.assert_allclose(x, positions[i], atol=1e-6)
         if box is None:
             assert read is None
         else:
-            np.testing.assert_allclose([list(v) for v in read.value_in_unit(unit.nanometer)], box, atol=1e-6)
+            np.testing.assert_allclose(read, box, atol=1e-6)
     (tmp_path/"t.dcd").write_bytes(b"something else entirely")
     with pytest.raises(ValueError, match="not a DCD file"):
-        st.exchange._readFrame(tmp_path/"t.dcd", 0)
+        st.ensemble._readDcdFrame(tmp_path/"t.dcd", 0)
 
 
 def testStartsErrors(paths, tmp_path):

@@ -282,3 +282,21 @@ class TestGridModel:
     def testRejects(self, ringSurface, torsions, change, message):
         with pytest.raises(ValueError, match=message):
             ringSurface.model(**{**dict(variables=torsions, temperature=300), **change})
+
+
+class TestCriticalKappa:
+    def testClosedForm(self):
+        """F = 12 cos(phi) + 3 cos(psi): F'' averaged over a Gaussian of width w is -12 cos(phi) exp(-w^2/2)."""
+        x = -np.pi + 2 * np.pi * np.arange(72) / 72
+        surface = st.FreeEnergySurface(12 * np.cos(x)[:, None] + 3 * np.cos(x)[None, :])
+        kT = GAS_CONSTANT * 300
+        for width in (0.01, 0.3):
+            assert st.criticalKappa([(0.0, 2.0), (1.0, 2.0)], surface, 300, width) == pytest.approx(12 * np.exp(-(width**2) / 2) / kT, rel=1e-3)
+        assert st.criticalKappa([(0.5, 2.0)], surface, 300 * unit.kelvin, 0.01) == pytest.approx(12 * np.cos(0.5) / kT, rel=1e-3)
+        assert st.criticalKappa([(np.pi, np.pi)], surface, 300) == 0
+
+    @pytest.mark.parametrize("arguments", [([(0.0,)], 300), ([(0.0, np.nan)], 300), ([(0.0, 1.0)], None), ([(0.0, 1.0)], 300, 0.0), ([(0.0, 1.0)], -1)])
+    def testBadInput(self, arguments):
+        surface = st.FreeEnergySurface(np.zeros((8, 8)))
+        with pytest.raises(ValueError, match="expected"):
+            st.criticalKappa(arguments[0], surface, *arguments[1:])

@@ -473,3 +473,19 @@ def testScriptWithoutMainGuardIsToldSo(tmp_path):
     result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert result.returncode != 0
     assert 'if __name__ == "__main__":' in result.stderr
+
+
+@pytest.mark.parametrize("format", ["dcd", "xtc"])
+def testFramesByNumber(tmp_path, format):
+    simulation, force = makeChain()
+    paths = st.PathSampler(simulation, force, numPaths=2, steps=40, equilibrationSteps=0, frameStride=10, format=format, progress=False).run(tmp_path/"p")
+    record = paths[1]
+    whole = mdtraj.load(record.trajectory, top=paths.topology)
+    for frame in (0, 2, -1):
+        positions, box = paths.frame(1, frame)
+        assert positions.dtype == float and box is None
+        np.testing.assert_allclose(positions, whole.xyz[frame], atol=1e-6)
+    with pytest.raises(IndexError):
+        paths.frame(1, len(record.frameSteps))
+    with pytest.raises(IndexError):
+        paths.frame(2)

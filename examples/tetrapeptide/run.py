@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""A capped peptide of two alanines, four torsions: from temperature exchange to driven paths, in vacuum at 300 K.
+
+    python run.py              everything from scratch; --resume goes on with what an interrupted run left, or makes the tables again
+
+The transition is that of the first alanine from C7eq to C7ax, while the second stays in C7eq. Nothing but samples of the four torsions tells the network where to go.
+"""
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import openmm
+from openmm import app
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import studies  # noqa: E402
+
+import openmmspacetime as st  # noqa: E402
+
+#: phi2, psi2, phi3, psi3 (rad) near which the two states are; the peaks of the samples' density there are taken.
+STATES = {"A": (-1.34, 0.95, -1.34, 0.85), "B": (1.05, -0.60, -1.34, 0.92)}
+TEMPERATURES = np.geomspace(300, 600, 5)
+LOG_SNR = 4.0
+ROWS = {"geodesic": "geodesic, network", "straight": "straight line, uniform (null)"}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Driven paths of a peptide with four torsions.")
+    parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (default: output)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2, help="processes side by side; the results do not depend on it")
+    parser.add_argument("--resume", action="store_true", help="keep what is in the output folder, and do the rest")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
+    parser.add_argument("--quick", action="store_true", help="a small part of the sampling and few short paths, to see that it runs")
+    arguments = parser.parse_args()
+    if arguments.out.exists() and any(arguments.out.iterdir()):
+        if arguments.overwrite:
+            shutil.rmtree(arguments.out)
+        elif not arguments.resume:
+            parser.error(f"{arguments.out} is not empty: --resume goes on with it, --overwrite replaces it")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    return arguments
+
+
+def main() -> int:
+    arguments = parse()
+    out, seed, processes, quick = arguments.out, arguments.seed, arguments.processes, arguments.quick
+    steps, trainSteps, numPaths, pathSteps = (20_000, 100, 4, 500) if quick else (600_000, 400, 60, 5000)
+    progress = studies.Progress(5)
+
+    progress.stage("Structures of the two states")
+    topology, extended = studies.peptide(2)
+    variables = st.Variables.torsionsOf(topology, "phi psi")
+    if not (out / "end.pdb").exists():
+        for name, state in (("start.pdb", "A"), ("end.pdb", "B")):
+            x = studies.settle(topology, False, extended, variables, STATES[state])
+            with open(out / name, "w") as file:
+                app.PDBFile.writeFile(topology, x * 10, file, keepIds=True)
+    structures = {name: np.array(app.PDBFile(str(out / f"{name}.pdb")).positions._value) for name in ("start", "end")}
+    for name, x in structures.items():
+        progress.say(f"{name}.pdb: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(variables.names, variables.measure(x))))
+
+    progress.stage(f"Temperature exchange, two ladders of {len(TEMPERATURES)} temperatures from {TEMPERATURES[0]:.0f} to {TEMPERATURES[-1]:.0f} K, {steps:,} steps a replica")
+    simulation = studies.createSimulation(topology, studies.createSystem(topology), structures["start"], seed)
+    samples = st.temperatureExchange(simulation, variables, TEMPERATURES, steps, stepsPerIteration=200, ladders=2, starts=list(structures.values()), seed=seed,
+                                     directory=out / "exchange", resume=True, processes=processes, progress=progress.steps)
+    samples.save(out / "samples.npz")
+    progress.say(samples.summary())
+    x, logWeights = samples.thinned()
+
+    def inB(x: np.ndarray, logWeights: np.ndarray) -> float:
+        return float(np.exp(logWeights)[(x[:, 0] > 0) & (x[:, 0] < 2.2)].sum())
+
+    share = inB(samples.x, samples.logWeights)
+    crossings = crossed(samples.x[:, 0], samples.copy, len(TEMPERATURES))
+    progress.say(f"phi2 > 0: {100 * share:.1f} ± {100 * samples.error(inB):.1f} % of the weight at 300 K (two ladders); {crossings} crossings of phi2 = 0 by all replicas")
+
+    progress.stage(f"Training a network, {trainSteps} steps, on {len(x):,} samples")
+    exact = st.EmpiricalModel(x, variables, logWeights=logWeights)
+    path = out / "model.safetensors"
+    if path.exists():
+        network = st.NetworkModel.load(str(path))
+        progress.say(f"kept {path}")
+    else:
+        network = st.train(x, variables, logWeights=logWeights, temperature=studies.TEMPERATURE, out=path, steps=trainSteps, seed=seed, points=1000 if quick else 6000, threads=processes,
+                           progress=lambda step, steps, loss, error: progress.show(f"step {step} of {steps}: median error {error:.2f} posterior standard deviations"))
+    a, b = (samples.basin(STATES[state], LOG_SNR) for state in "AB")
+    for state, c in (("A", a), ("B", b)):
+        progress.say(f"{state}: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(variables.names, c)))
+
+    progress.stage("Curves")
+    ways = studies.straightLines(variables, a, b, lambda line: studies.climb(network, line), logSnr=LOG_SNR)
+    # The preset's bound on the variance, 0.05, is for two torsions, and variances add up. Of the 16 ways round the torus of four torsions the solver takes that of the null.
+    curves = {"geodesic": st.geodesic(network, a, b, logSnr=LOG_SNR, preset="transition", maxVariance=0.025 * len(variables), temperature=studies.TEMPERATURE, start=ways[0][1]),
+              "straight": ways[0][1]}
+    progress.say("straight lines: of four ways round the torus of phi2 and psi2 the one that climbs least, the strongest null: "
+                 + ", ".join(f"{height:.0f}" for height, _ in ways) + " kJ/mol under the network")
+    facts = {}
+    for key, curve in curves.items():
+        curve.temperature = studies.TEMPERATURE
+        curve.save(str(out / f"{key}.json"), overwrite=True)
+        measure, nEff = curve.measure(network), exact.moments(curve.eta).nEff
+        enough = nEff >= 30
+        consistency = st.compare(network, exact, curve.eta[enough]) if enough.any() else None
+        facts[key] = {"length": measure.length, "climb": studies.climb(network, curve), "nEff": nEff.tolist(), "enough": float(enough.mean()),
+                      "medianError": consistency.medianError if consistency else None, "dFNetwork": studies.freeEnergyDifference(network, curve)}
+        progress.say(f"{ROWS[key]}: length {measure.length:.1f}, climbs {facts[key]['climb']:.1f} kJ/mol under the network; N_eff of the samples {nEff.min():.1f} to {nEff.max():,.0f}, "
+                     f"30 or more on {100 * enough.mean():.0f} % of the curve"
+                     + (f", where the network's mean is wrong by {consistency.medianError:.2f} posterior standard deviations (median)" if consistency else ""))
+
+    progress.stage(f"Driving: {numPaths} paths a row and direction, {pathSteps:,} steps each")
+    starts = {"forward": structures["start"], "backward": structures["end"]}
+    ensembles = {key: studies.drive(out / "paths" / key, curve, variables, topology, False, starts, numPaths, pathSteps, seed * 10_000 + 1000 * k, processes, progress=progress)
+                 for k, (key, curve) in enumerate(curves.items())}
+    reference = studies.unbiasedEnergy(topology, studies.createSystem(topology), structures["start"], seed, 5000 if quick else 50_000)
+    report = studies.report(ensembles, ROWS, facts, a, b, reference, title="ACE-ALA-ALA-NME in vacuum at 300 K, first residue from C7eq to C7ax",
+                            oneOff={"temperature exchange": samples.steps})
+    report.notes.append("Hits: the Euclidean distance of all four torsions, each the short way round.")
+    report.settings.update({"samples": samples.summary(), "phi2 > 0 at 300 K": f"{100 * share:.1f} ± {100 * samples.error(inB):.1f} %, {crossings} crossings",
+                            "training": f"{trainSteps} steps, {len(x):,} samples", "seed": seed, "mode": "quick" if quick else "full",
+                            "versions": f"openmmspacetime {st.__version__}, OpenMM {openmm.version.short_version}, Reference platform", "time": progress.time()})
+    studies.publish(report, out, curves, ROWS, referenceEnergy=reference)
+    print("\n" + (out / "table.txt").read_text())
+    return 0
+
+
+def crossed(phi: np.ndarray, copy: np.ndarray, replicas: int) -> int:
+    """How often replicas went from one side of phi = 0 to the other and stayed: seen from |phi - pi/3| < 0.5 and |phi + pi/2| < 0.7, where the states are."""
+    count = 0
+    for k in range(int(copy.max()) + 1):
+        for own in phi[copy == k].reshape(-1, replicas).T:
+            side = np.where(np.abs(own - np.pi / 3) < 0.5, 1, np.where(np.abs(own + np.pi / 2) < 0.7, -1, 0))
+            side = side[side != 0]
+            count += np.count_nonzero(side[1:] != side[:-1])
+    return count
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. --resume goes on with what is in the output folder.")
