@@ -77,10 +77,10 @@ def testOverlapAgainstItsClosedForm():
 
     # Horizontal lines at normal heights: in every column the density is that normal, and two normals at a distance d overlap by 2 Phi(-d/2 sigma).
     spread, d = 0.4, 0.5
-    first, second = (st.pathDensity(bundles(1500, y, spread, seed), 60) for y, seed in ((0, 1), (d, 2)))
+    first, second = (st.pathDensity(bundles(800, y, spread, seed), 60) for y, seed in ((0, 1), (d, 2)))
     similar = st.pathSimilarity(first, second, splits=2)
-    assert similar.overlap == pytest.approx(2*norm.cdf(-d/(2*spread)), abs=0.03)
-    assert min(similar.within) > 0.88 and similar.expected > 0.9
+    assert similar.overlap == pytest.approx(2*norm.cdf(-d/(2*spread)), abs=0.04)
+    assert min(similar.within) > 0.85 and similar.expected > 0.88
 
 
 def testWhatTheSameLooksLike():
