@@ -35,15 +35,8 @@ from ._core import (  # noqa: E402
 )
 from . import variables as _variables  # noqa: E402, F401 (adds Variables.measure, .positions and .torsionsOf)
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
-from .committor import (  # noqa: E402
-    CommittorResult,
-    StateRegion,
-    TransitionFrames,
-    TransitionStates,
-    committor,
-    transitionStateCandidates,
-    transitionStates,
-)
+from .committorresults import CommittorResult, TransitionStates  # noqa: E402
+from .committors import committor, transitionStates  # noqa: E402
 from .customcv import asCustomCVForce  # noqa: E402
 from .estimators import (  # noqa: E402
     Estimate,
@@ -89,7 +82,9 @@ from .pathdensity import PathDensity, PathSimilarity, pathDensity, pathSimilarit
 from .reporter import Driver, SpacetimeReporter  # noqa: E402
 from .sampling import PathEnsemble, PathFailure, PathRecord, PathSampler  # noqa: E402
 from .sources import MetadynamicsSamples, TemperatureSamples, WeightedSamples, metadynamics, temperatureExchange  # noqa: E402
+from .states import StateRegion  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
+from .transitionframes import TransitionFrames, transitionStateCandidates  # noqa: E402
 from .walkers import replicate  # noqa: E402
 
 __version__ = _plugin.version()

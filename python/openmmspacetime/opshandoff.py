@@ -20,9 +20,11 @@ import openmm
 from openmm import app, unit
 
 from . import ensemble
-from .committor import StateRegion, TransitionFrames, _crossing, _label, _prepare
+from .committors import _prepare
 from .force import SpacetimeForce
 from .sampling import PathEnsemble, PathRecord
+from .states import StateRegion, _crossing, _label
+from .transitionframes import TransitionFrames
 
 __all__ = ["UnbiasedPath", "UnbiasedPaths", "exportToOpenPathSampling", "importFromOpenPathSampling"]
 

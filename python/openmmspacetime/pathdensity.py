@@ -18,7 +18,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .committor import State, _bindStates, _crossing, _label, _periodsOf
+from .states import State, _bindStates, _crossing, _label, _periodsOf
 
 __all__ = ["PathDensity", "PathSimilarity", "pathDensity", "pathSimilarity"]
 
