@@ -467,6 +467,8 @@ def testMixedRunsAreRefused(exchanged):
         st.StateSamples.fromExchange([])
     with pytest.raises(ValueError, match="share in"):
         st.StateSamples.fromExchange(exchanged, discard=1.5)
+    with pytest.raises(ValueError, match="two of the runs are the same"):
+        st.StateSamples.fromExchange([exchanged[0], exchanged[0]])
     simulation, force = makeSimulation()
     states = st.exchangeStates(WELL_CURVE, numStates=3, temperatures=[300, 310, 300])
     fresh = st.ReplicaExchange(states, simulation, force, 5)
