@@ -10,9 +10,10 @@ potentials differ by -eta_k·T only, the potential energy cancels, and T of ever
 - :func:`thermodynamicIntegration`: :math:`\psi_b - \psi_a = \int \mu \cdot d\eta` with mu = E[T], the gradient of psi.
 - :func:`bar`: Bennett, J. Comput. Phys. 22, 245 (1976), with the work of driven paths: Shirts et al., Phys. Rev. Lett. 91, 140601 (2003).
 
-**Errors.** To first order the error of every estimate here is a sum over the samples, each with an influence on it. That sum is taken iteration by iteration (over all replicas, which
-are not independent of each other), and its variance is that of a series correlated in time: as pymbar.timeseries does it for one series, the autocorrelation is summed
-up to its first zero. So nothing is thrown away by subsampling, and what is slow for one estimate does not make the error of another larger.
+**Errors.** To first order the error of every estimate here is a sum over the samples, each with an influence on it. That sum is taken iteration by iteration (over
+all replicas, which are not independent of each other), and its variance is that of a series correlated in time: as pymbar.timeseries does it for one series, the
+autocorrelation is summed up to its first zero. So nothing is thrown away by subsampling, and what is slow for one estimate does not make the error of another
+larger.
 """
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ from .analysis import _number
 from .ensemble import PathEnsemble
 from .surface import GAS_CONSTANT
 
-__all__ = ["Estimate", "FreeEnergies", "FreeEnergyComparison", "FreeEnergyHistogram", "ModelValidation", "StateSamples", "WorkFreeEnergy", "bar", "compareFreeEnergies", "mbar",
-           "thermodynamicIntegration", "validateModel"]
+__all__ = ["Estimate", "FreeEnergies", "FreeEnergyComparison", "FreeEnergyHistogram", "ModelValidation", "StateSamples", "WorkFreeEnergy", "bar",
+           "compareFreeEnergies", "mbar", "thermodynamicIntegration", "validateModel"]
 
 #: Neighbours whose overlap is below this are told: Klimovich, Shirts and Mobley, J. Comput. Aided Mol. Des. 29, 397 (2015).
 OVERLAP = 0.03
@@ -114,8 +115,8 @@ class StateSamples:
     chain : int array [N], optional
         The independent run, or path, that each sample comes from. One run when left out. All replicas of an exchange are one run: they are not independent of each other.
     time : int array [N], optional
-        When each sample was taken in its chain; samples of a chain with the same time (the replicas of an iteration) count together. When left out, the samples of a state in
-        a chain are in the order of time, and so are the states of a chain beside each other.
+        When each sample was taken in its chain; samples of a chain with the same time (the replicas of an iteration) count together. When left out, the samples of a
+        state in a chain are in the order of time, and so are the states of a chain beside each other.
     names : sequence of str, optional
         Of the variables.
     periods : array [n], optional
@@ -165,7 +166,8 @@ class StateSamples:
         self.names = list(names) if len(names) else [f"x{i}" for i in range(self.variables.shape[1])]
         self.periods = np.zeros(self.variables.shape[1]) if periods is None else np.asarray(periods, dtype=float)
         if len(self.names) != self.variables.shape[1] or self.periods.shape != (self.variables.shape[1],):
-            raise ValueError(f"StateSamples: expected one name and one period for each of the {self.variables.shape[1]} variables, but got {len(self.names)} and {self.periods.size}")
+            raise ValueError(f"StateSamples: expected one name and one period for each of the {self.variables.shape[1]} variables, but got {len(self.names)} "
+                             f"and {self.periods.size}")
         # Where each sample belongs in the series [chains, times]: times are counted, so that gaps (iterations left out) do not matter.
         self._slot = np.zeros(N, dtype=int)
         for c in range(self.chain.max()+1):
@@ -214,8 +216,8 @@ class StateSamples:
         Parameters
         ----------
         samplers : sampler or sequence of samplers
-            Runs along the same curve; with other seeds and starts they are independent. Their states are put together. A run in a directory is opened by making its sampler with
-            ``resume=True``.
+            Runs along the same curve; with other seeds and starts they are independent. Their states are put together. A run in a directory is opened by making its
+            sampler with ``resume=True``.
         discard : float
             Share of the iterations that is left out at the beginning, of those with exchange and of those without.
 
@@ -240,8 +242,8 @@ class StateSamples:
             if not len(history["exchanging"]):
                 raise ValueError(f"StateSamples.fromExchange: {sampler!r} has run nothing yet; call simulate() first")
             if len(np.unique(sampler.temperatures)) > 1:
-                raise ValueError(f"StateSamples.fromExchange: expected states of one temperature, but they have {sampler.temperatures.min():g} to {sampler.temperatures.max():g} K: "
-                                 "then the potential energy does not cancel. history['reducedEnergy'] is what pymbar takes")
+                raise ValueError(f"StateSamples.fromExchange: expected states of one temperature, but they have {sampler.temperatures.min():g} to "
+                                 f"{sampler.temperatures.max():g} K: then the potential energy does not cancel. history['reducedEnergy'] is what pymbar takes")
             name = force.getParameterName()
             if any(name not in state for state in sampler.states):
                 raise ValueError(f"StateSamples.fromExchange: expected every state to set '{name}', the force's parameter")
@@ -251,14 +253,17 @@ class StateSamples:
             parts.append(_Part(f"{sampler!r}", force.getCurve(), np.array([state[name] for state in sampler.states], dtype=float), float(sampler.temperatures[0]),
                                [force._describeVariable(i) for i in range(force.getNumVariables())], state.ravel(),
                                history["variables"][rows].reshape(state.size, -1), np.repeat(rows, state.shape[1]), np.zeros(state.size, dtype=int), force.getEta))
+        for i, part in enumerate(parts):
+            if any(np.array_equal(part.raw, other.raw) for other in parts[:i]):
+                raise ValueError(f"StateSamples.fromExchange: two of the runs are the same, {part.source}; expected independent ones, with other seeds and starts")
         return cls._join("StateSamples.fromExchange", parts)
 
     @classmethod
     def fromPaths(cls, ensembles: Any, discard: float = 0.5, stride: Optional[int] = None) -> StateSamples:
         """From staged driving: paths on which the bias rests for `stepsPerMove` steps between two moves.
 
-        Each stage is a state. What the molecule lags behind the bias after `discard` of a stage is a bias of the result, which no error shows: compare forward with backward
-        paths, or longer stages.
+        Each stage is a state. What the molecule lags behind the bias after `discard` of a stage is a bias of the result, which no error shows: compare forward with
+        backward paths, or longer stages.
 
         Parameters
         ----------
@@ -289,8 +294,8 @@ class StateSamples:
         for ensemble in ensembles:
             rest = int(ensemble.settings["stepsPerMove"])
             if rest < STAGE:
-                raise ValueError(f"StateSamples.fromPaths: {ensemble!r} moves its bias every {rest} {'step' if rest == 1 else 'steps'}, so that nothing is near the equilibrium of any "
-                                 f"state: drive with stepsPerMove={STAGE} or (much) more, or take the work of these paths with bar()")
+                raise ValueError(f"StateSamples.fromPaths: {ensemble!r} moves its bias every {rest} {'step' if rest == 1 else 'steps'}, so that nothing is near the "
+                                 f"equilibrium of any state: drive with stepsPerMove={STAGE} or (much) more, or take the work of these paths with bar()")
             kept = np.arange(int(math.ceil(discard*rest)), rest)
             every = max(1, len(kept)//10) if stride is None else int(stride)
             if every < 1:
@@ -311,8 +316,8 @@ class StateSamples:
         for part in parts[1:]:
             (s, eta), (s0, eta0) = part.curve, first.curve
             if np.shape(eta) != np.shape(eta0) or not np.allclose(s, s0) or not np.allclose(eta, eta0, rtol=1e-9, atol=1e-9*np.abs(eta0).max()):
-                raise ValueError(f"{what}: {part.source} and {first.source} lie on different curves, so that s means different things; take one curve at a time. (MBAR over several "
-                                 "curves is possible where they share variables: join T and eta yourself and number the states)")
+                raise ValueError(f"{what}: {part.source} and {first.source} lie on different curves, so that s means different things; take one curve at a time. "
+                                 "(MBAR over several curves is possible where they share variables: join T and eta yourself and number the states)")
             if abs(part.temperature-first.temperature) > 1e-6*first.temperature:
                 raise ValueError(f"{what}: {part.source} ran at {part.temperature:g} K and {first.source} at {first.temperature:g} K; expected one temperature")
             if [_essence(v) for v in part.described] != [_essence(v) for v in first.described]:
@@ -384,7 +389,8 @@ class StateSamples:
 
     def select(self, which: np.ndarray) -> StateSamples:
         """Some of the samples, by index or mask."""
-        return StateSamples(self.s, self.eta, self.temperature, self.state[which], self.T[which], self.variables[which], self.chain[which], self.time[which], self.names, self.periods)
+        return StateSamples(self.s, self.eta, self.temperature, self.state[which], self.T[which], self.variables[which], self.chain[which],
+                            self.time[which], self.names, self.periods)
 
 
 @dataclass
@@ -434,8 +440,8 @@ def _apart(what: str, ensembles: Sequence[PathEnsemble]) -> None:
 def _standardErrors(series: np.ndarray) -> np.ndarray:
     """Standard errors [M] of sums of series [chains, times, M] over all times and chains, the mean of each being 0.
 
-    The variance of a sum is the sum of all autocovariances, taken until they first fall to zero after three lags, as pymbar.timeseries does for a single series: here chains have
-    one autocorrelation and one mean, so that chains which stay apart count as what they are.
+    The variance of a sum is the sum of all autocovariances, taken until they first fall to zero after three lags, as pymbar.timeseries does for a single series:
+    here chains have one autocorrelation and one mean, so that chains which stay apart count as what they are.
     """
     variance = np.square(series).sum(axis=(0, 1))
     total = variance.copy()
@@ -687,8 +693,8 @@ class FreeEnergies:
         """Plain lists and numbers, for JSON; nan becomes None."""
         F, error = self.profile()
         dF = self.freeEnergyDifference()
-        content = {"method": self.method, "temperature": self.samples.temperature, "s": self.s, "psi": self.psi, "psiError": self.psiError, "freeEnergy": F, "freeEnergyError": error,
-                   "counts": self.samples.counts, "chains": self.samples.numChains, "dF": dF.value, "dFError": dF.error, "truncation": self.truncation}
+        content = {"method": self.method, "temperature": self.samples.temperature, "s": self.s, "psi": self.psi, "psiError": self.psiError, "freeEnergy": F,
+                   "freeEnergyError": error, "counts": self.samples.counts, "chains": self.samples.numChains, "dF": dF.value, "dFError": dF.error, "truncation": self.truncation}
         if self._W is not None:
             content.update(overlap=self.overlap, overlapScalar=self.overlapScalar, effectiveSamples=self.effectiveSamples())
         return _plain(content)
@@ -831,8 +837,8 @@ def thermodynamicIntegration(samples: StateSamples) -> FreeEnergies:
 
     .. math:: \psi_b - \psi_a = \tfrac12 \Delta\eta \cdot (\mu_a + \mu_b) - \tfrac1{12} \Delta\eta \cdot (H_b - H_a) \Delta\eta,
 
-    the trapezoidal rule with the first term of Euler and Maclaurin's correction. It uses each state's own samples only and needs no overlap, but steps that are not too long: its
-    error grows with their fourth power, so that a 15th of what steps twice as long change is its order of magnitude (`truncation`).
+    the trapezoidal rule with the first term of Euler and Maclaurin's correction. It uses each state's own samples only and needs no overlap, but steps that are not
+    too long: its error grows with their fourth power, so that a 15th of what steps twice as long change is its order of magnitude (`truncation`).
 
     Parameters
     ----------
@@ -995,10 +1001,10 @@ def bar(forward: Any, backward: Any, temperature: Any = None) -> WorkFreeEnergy:
     W = np.stack([b/len(wF), a/len(wB)], axis=1)
     overlap = min(1.0, max(0.0, _gap((W.T@W)*[len(wF), len(wB)])))
     if overlap < OVERLAP or wF.min() > (-wB).max():
-        warnings.warn(f"bar: forward and backward works hardly overlap ({overlap:.2g}; least forward {kT*wF.min():.1f}, largest -backward {-kT*wB.min():.1f} kJ/mol): drive more slowly, "
-                      "or along a curve that dissipates less, until they do; dF is biased and its error too small until then", stacklevel=2)
-    return WorkFreeEnergy(estimate(dF, onF, onB), estimate(wF.mean()-dF, meanF-onF, -onB), estimate(wB.mean()+dF, onF, meanB+onB), estimate(wF.mean()+wB.mean(), meanF, meanB),
-                          overlap, len(wF), len(wB), temperature, kT*wF, kT*wB)
+        warnings.warn(f"bar: forward and backward works hardly overlap ({overlap:.2g}; least forward {kT*wF.min():.1f}, largest -backward {-kT*wB.min():.1f} kJ/mol): "
+                      "drive more slowly, or along a curve that dissipates less, until they do; dF is biased and its error too small until then", stacklevel=2)
+    return WorkFreeEnergy(estimate(dF, onF, onB), estimate(wF.mean()-dF, meanF-onF, -onB), estimate(wB.mean()+dF, onF, meanB+onB),
+                          estimate(wF.mean()+wB.mean(), meanF, meanB), overlap, len(wF), len(wB), temperature, kT*wF, kT*wB)
 
 
 def _fermi(x: np.ndarray) -> np.ndarray:
@@ -1042,8 +1048,8 @@ class FreeEnergyComparison:
     values, errors : ndarray [n]
         kJ/mol; an error of 0 for what has none (a model).
     z : ndarray [n, n]
-        Differences over their combined errors, (value_i - value_j)/sqrt(error_i² + error_j²). MBAR and TI of the same samples are not independent, so that theirs is an underestimate
-        or an overestimate; BAR of other paths is.
+        Differences over their combined errors, (value_i - value_j)/sqrt(error_i² + error_j²). MBAR and TI of the same samples are not independent, so that theirs is
+        an underestimate or an overestimate; BAR of other paths is.
     """
 
     names: List[str]
@@ -1191,8 +1197,8 @@ def validateModel(samples: StateSamples, model: _core.PosteriorModel, level: flo
     r"""Does the molecule do along the curve what the model says? Means of T of the samples against the model's mu.
 
     The difference is measured in posterior standard deviations: component by component, and in the direction where it is largest,
-    :math:`\sqrt{\Delta\mu \cdot H^+ \Delta\mu}` with the covariance H = Cov[T] of the samples of the state. The statistical error of the means, with their correlation in time,
-    says what is noise.
+    :math:`\sqrt{\Delta\mu \cdot H^+ \Delta\mu}` with the covariance H = Cov[T] of the samples of the state. The statistical error of the means, with their
+    correlation in time, says what is noise.
 
     Parameters
     ----------
@@ -1215,7 +1221,8 @@ def validateModel(samples: StateSamples, model: _core.PosteriorModel, level: flo
 
     K, m = samples.eta.shape
     if model.variables.numStatistics != m:
-        raise ValueError(f"validateModel: the samples have a statistic of {m} components, the model's variables {', '.join(model.variables.names)} have {model.variables.numStatistics}")
+        raise ValueError(f"validateModel: the samples have a statistic of {m} components, "
+                         f"the model's variables {', '.join(model.variables.names)} have {model.variables.numStatistics}")
     if samples.counts.min() < 3*m:
         raise ValueError(f"validateModel: state {int(samples.counts.argmin())} has {samples.counts.min()} samples, expected at least {3*m} for the covariance of {m} components")
     mu, muModel = _means(samples), np.asarray(model.moments(samples.eta).mu)

@@ -5,14 +5,17 @@
 - angle: the centres of the bias at equal angles, as the windows of umbrella sampling are placed;
 - mean: the mean positions of the states at equal angles (not run unless asked for).
 
-All on the same curve, with the same number of states and steps, the repeats interleaved and started from the same driven paths. There are as few states as leave neighbours at
-equal Fisher-Rao distances an overlap of 0.03, the least that MBAR is said to need, unless --states says otherwise: the more states, the less it matters where they are.
+All on the same curve, with the same number of states and steps, the repeats interleaved and started from the same driven paths. There are as few states as leave
+neighbours at equal Fisher-Rao distances an overlap of 0.03, the least that MBAR is said to need, unless --states says otherwise: the more states, the less it
+matters where they are.
 
-The error of a spacing is the rms over its repeats of dF minus a reference. That is the posterior of the shipped metadynamics surface, which owes nothing to these runs; beside it stand the
-errors about MBAR of all runs together, and the spread of the repeats about their own mean, which needs no reference. Intervals of ratios are those of a bootstrap over repeats (both
-spacings of a repeat together, as they share starts). "theory" is MBAR's error for as many independent samples as there are, by quadrature over the surface: the limit of long runs.
+The error of a spacing is the rms over its repeats of dF minus a reference. That is the posterior of the shipped metadynamics surface, which owes nothing to these
+runs; beside it stand the errors about MBAR of all runs together, and the spread of the repeats about their own mean, which needs no reference. Intervals of ratios
+are those of a bootstrap over repeats (both spacings of a repeat together, as they share starts). "theory" is MBAR's error for as many independent samples as there
+are, by quadrature over the surface: the limit of long runs.
 
     python dfbench.py [--curve transition|kappa|variance|straight] [--states N] [--spacings length,angle] [--repeats 20] [--iterations 400] [--steps 100] [--json FILE]
+    python dfbench.py --theory
 """
 import argparse
 import json
@@ -27,6 +30,7 @@ from exchangebench import A, B, VARIABLES, alanine, equalSteps, makeSimulation, 
 import openmmspacetime as st
 
 KT = st.exchange.KB * 300
+CURVES = ("transition", "kappa", "variance", "straight")
 
 
 def makeCurve(name, model):
@@ -70,6 +74,19 @@ def fewestStates(grid, curve):
     return n
 
 
+def printTheory(model, grid):
+    """The ratio of errors in the limit of long runs, for all curves and several numbers of states."""
+    print(f"{'curve':>12} {'length':>7} {'states':>7} {'overlap at equal length':>24} {'at equal angle':>15} {'error length/angle':>19} {'length/mean':>12}")
+    for name in CURVES:
+        curve = makeCurve(name, model)
+        least = fewestStates(grid, curve)
+        for n in sorted({least, 12, 16, 24}):
+            etas = [np.array([curve.evaluate(s) for s in x]) for x in (np.linspace(0, 1, n), equalSteps(centresAlong(curve), n), equalSteps(meansAlong(curve, model), n))]
+            overlap, error = [np.diag(quadrature(grid, eta), 1).min() for eta in etas], [theory(grid, eta) for eta in etas]
+            print(f"{name:>12} {curve.length:7.1f} {n:6}{'*' if n == least else ' '} {overlap[0]:24.3f} {overlap[1]:15.4f} {error[0] / error[1]:19.2f} {error[0] / error[2]:12.2f}")
+    print("*: the fewest whose neighbours at equal Fisher-Rao distances overlap by 0.03")
+
+
 def solve(samplers):
     """dF of the ends in kJ/mol with its error, by MBAR."""
     with warnings.catch_warnings():
@@ -87,16 +104,19 @@ def ratioOf(a, b, seed=0):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--curve", choices=("transition", "kappa", "variance", "straight"), default="transition")
+    parser.add_argument("--curve", choices=CURVES, default="transition")
     parser.add_argument("--spacings", default="length,angle")
     for name, value in dict(states=0, repeats=20, iterations=400, steps=100).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--json")
+    parser.add_argument("--theory", action="store_true", help="print the ratio of errors by quadrature for all curves, and run nothing")
     args = parser.parse_args()
 
     begin = time.process_time()
     x, logWeights, model = alanine()
     grid = st.FreeEnergySurface.fromSamples(x, logWeights, temperature=300)._grid(VARIABLES, 300, 90)
+    if args.theory:
+        return printTheory(model, grid)
     curve = makeCurve(args.curve, model)
     n = args.states or fewestStates(grid, curve)
     place = {"length": lambda: np.linspace(0, 1, n), "angle": lambda: equalSteps(centresAlong(curve), n), "mean": lambda: equalSteps(meansAlong(curve, model), n)}

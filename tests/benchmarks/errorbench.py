@@ -7,8 +7,8 @@ Six tilted normal distributions, sampled by chains of which the correlation in t
 - subsampled: pymbar's covariance of the samples that are left when one in g (as estimated) is kept;
 - bootstrap: MBAR of those, drawn again 30 times.
 
-Printed: true error over claimed error (rms over repeats), for dF of the ends and for F of bins of the unbiased ensemble relative to the lowest; 1 is right, more is a claim that is too
-small; and the rms error itself, since subsampling throws samples away.
+Printed: true error over claimed error (rms over repeats), for dF of the ends and for F of bins of the unbiased ensemble relative to the lowest; 1 is right, more is
+a claim that is too small; and the rms error itself, since subsampling throws samples away.
 
     python errorbench.py [--repeats 100]
 """

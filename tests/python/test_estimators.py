@@ -103,6 +103,14 @@ def testErrorsArePymbars(samples, solved):
     assert solved.overlapScalar == pytest.approx(overlap["scalar"], abs=1e-6)
     np.testing.assert_allclose(solved.weights(ETA[3]), np.exp(theirs.Log_W_nk[:, 3]), rtol=1e-5, atol=1e-12)
     np.testing.assert_allclose(np.sqrt(np.diag(solved.covariance)), solved.psiError, rtol=1e-9)
+    # Ensembles that were not sampled: the unbiased one, and it within two ranges of phi, one at either end of the curve.
+    phi, w = samples.variables[:, 0], solved.weights()
+    bins = np.abs(phi+2) < 0.5, np.abs(phi-1) < 0.5
+    u = np.stack([-samples.T@ETA[0], np.zeros(len(samples)), *(np.where(inside, 0.0, 1e5) for inside in bins)])
+    error = theirs.compute_perturbed_free_energies(u)["dDelta_f"]
+    first, all_, a, b = solved.weights(ETA[0]), w, *(np.where(inside, w, 0)/w[inside].sum() for inside in bins)
+    ours = solved._influenceOf(np.stack([all_-first, b-a], axis=1))
+    np.testing.assert_allclose(np.sqrt(np.square(ours).sum(axis=0)), [error[0, 1], error[2, 3]], rtol=0.04)
 
 
 def testBootstrapAgrees(samples, solved):
@@ -459,6 +467,8 @@ def testMixedRunsAreRefused(exchanged):
         st.StateSamples.fromExchange([])
     with pytest.raises(ValueError, match="share in"):
         st.StateSamples.fromExchange(exchanged, discard=1.5)
+    with pytest.raises(ValueError, match="two of the runs are the same"):
+        st.StateSamples.fromExchange([exchanged[0], exchanged[0]])
     simulation, force = makeSimulation()
     states = st.exchangeStates(WELL_CURVE, numStates=3, temperatures=[300, 310, 300])
     fresh = st.ReplicaExchange(states, simulation, force, 5)
@@ -488,6 +498,8 @@ def testValidateModel():
     assert np.mean([v.pValue < 0.1 for v in passed]) < 0.2
     z = np.array([v.deviation/v.deviationError for v in passed])
     assert 0.8 < np.sqrt(np.mean(z**2)) < 1.15
+    # What noise adds is taken off, so that about as many are below as above.
+    assert 0.4 < np.mean([v.largest == 0 for v in passed]) < 0.75
     right = passed[0]
     assert "agree at all 10 states" in right.verdict and right.verdict in right.table and right.largest.max() < 0.3
     # To first order eta moved by 0.3/sd moves the mean by 0.3 sd.
