@@ -158,7 +158,7 @@ def drive(out: Path, row: str, curve: Any, size: Size, seed: int, processes: int
     return paths
 
 
-FIGURES = ("surface.png", "profiles.png", "work.png", "free_energy.png", "overlap.png", "swaps.png", "pmf.png", "committors.png")
+FIGURES = ("surface.png", "profiles.png", "work.png", "free_energy.png", "overlap.png", "swaps.png", "pmf.png", "committors.png", "density.png")
 BINS = 60  # per torsion, 6 degrees
 
 
@@ -230,7 +230,8 @@ def comparePmf(pmf: Any, curve: Any, model: Any, below: float = 40.0) -> PmfComp
     return PmfComparison(float(np.sqrt(np.mean(d**2))), float(np.abs(d).max()), int(known.sum()), float(known.sum() / wanted.sum()), float(expected))
 
 
-def addFigures(out: Path, report: Any, curves: dict[str, Any], exact: Any, network: Any, free: Any, integrated: Any, pmf: Any, chosen: Any) -> None:
+def addFigures(out: Path, report: Any, curves: dict[str, Any], exact: Any, network: Any, free: Any, integrated: Any, pmf: Any, highest: Any, chosen: Any,
+               stateA: Any, stateB: Any) -> None:
     from openmmspacetime import plots  # here, because every worker process imports this file again
 
     means = {row: np.asarray(curve.variables.meanPosition(exact.moments(curve.eta).mu)) for row, curve in curves.items()}
@@ -243,7 +244,11 @@ def addFigures(out: Path, report: Any, curves: dict[str, Any], exact: Any, netwo
                (plots.swapMatrix(free.samples, curves[NETWORK], data=samples, logWeights=logWeights), "Swaps between states",
                 "Acceptance predicted from the samples of the model, and measured."),
                (plots.freeEnergyHistogram(pmf), "PMF from the exchange", "Free energy over both torsions where the exchange went, and its standard error."),
-               (plots.committorHistogram(chosen.second), "Committors", "Of frames that a first set of trajectories chose, from a second set.")]
+               (plots.committorHistogram({"highest F": highest, "chosen by a first set": chosen.second}), "Committors",
+                "Shares of unbiased trajectories that reach C7ax before C5/C7eq, from frames of the network's paths."),
+               (plots.pathDensity({row: st.pathDensity(report.ensembles[row], 60, stateA=stateA, stateB=stateB) for row in (NETWORK, NULL)}, report.surface,
+                                  {"C5/C7eq": stateA, "C7ax": stateB}, chosen.frames.variables), "Path densities",
+                "Share of the paths that visit a cell on their way from one state to the other. Crosses: the transition states of the network's paths.")]
     for (figure, title, caption), name in zip(figures, FIGURES, strict=True):
         figure.savefig(out / name)
         report.addFigure(out / name, title, caption)
@@ -360,7 +365,7 @@ def main() -> int:
         "dF": comparison.asDict(), "bar": {row: work.asDict() for row, work in works.items()}, "pmf": asdict(agreement),
         "validation": {name: v.asDict() for name, v in validation.items()}, "committorHighestF": highest.asDict(), "committor": chosen.asDict(),
         "exchange": [r.asDict() for r in exchangeReports]}, indent=1), encoding="utf-8")
-    addFigures(out, report, curves, exact, network, free, integrated, pmf, chosen)
+    addFigures(out, report, curves, exact, network, free, integrated, pmf, highest, chosen, stateA, stateB)
     report.settings.update({"seed": seed, **asdict(size)})
     for name in ("report.html", "report.json", "table.txt"):
         report.save(out / name)

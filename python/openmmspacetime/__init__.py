@@ -38,20 +38,8 @@ from .analysis import PathStatistics, Report, analyze  # noqa: E402
 from .committorresults import CommittorResult, TransitionStates  # noqa: E402
 from .committors import committor, transitionStates  # noqa: E402
 from .customcv import asCustomCVForce  # noqa: E402
-from .estimators import (  # noqa: E402
-    Estimate,
-    FreeEnergies,
-    FreeEnergyComparison,
-    FreeEnergyHistogram,
-    ModelValidation,
-    StateSamples,
-    WorkFreeEnergy,
-    bar,
-    compareFreeEnergies,
-    mbar,
-    thermodynamicIntegration,
-    validateModel,
-)
+from .estimates import Estimate  # noqa: E402
+from .estimators import FreeEnergies, FreeEnergyHistogram, mbar, thermodynamicIntegration  # noqa: E402
 from .exchange import (  # noqa: E402
     ExchangeReport,
     ExchangeStates,
@@ -83,8 +71,11 @@ from .reporter import Driver, SpacetimeReporter  # noqa: E402
 from .sampling import PathEnsemble, PathFailure, PathRecord, PathSampler  # noqa: E402
 from .sources import MetadynamicsSamples, TemperatureSamples, WeightedSamples, metadynamics, temperatureExchange  # noqa: E402
 from .states import StateRegion  # noqa: E402
+from .statesamples import StateSamples  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
 from .transitionframes import TransitionFrames, transitionStateCandidates  # noqa: E402
+from .validation import ModelValidation, validateModel  # noqa: E402
 from .walkers import replicate  # noqa: E402
+from .workfreeenergy import FreeEnergyComparison, WorkFreeEnergy, bar, compareFreeEnergies  # noqa: E402
 
 __version__ = _plugin.version()

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional, Sequence, Union
 import numpy as np
 
 from .report import Column, Report
-from .surface import GAS_CONSTANT, FreeEnergySurface, wrap
+from .surface import GAS_CONSTANT, FreeEnergySurface
 
 __all__ = ["PathStatistics", "Report", "analyze", "analyzePath"]
 

@@ -90,7 +90,7 @@ def testPsiIsQuadrature(method):
 
 def testErrorsArePymbars(samples, solved):
     """For independent samples they are the asymptotic covariance of MBAR; psi, overlap and weights are pymbar's too."""
-    pymbar = st.estimators._pymbar()
+    pymbar = st.estimates._pymbar()
     theirs = pymbar.MBAR(-ETA@samples.T.T, samples.counts)
     difference = theirs.compute_free_energy_differences()
     np.testing.assert_allclose(solved.psi, -difference["Delta_f"][0], atol=1e-6)
@@ -304,7 +304,7 @@ def testBarOfGaussianWork():
     assert np.all(np.abs(z.mean(axis=0)) < 0.3) and np.all((z.std(axis=0) > 0.8) & (z.std(axis=0) < 1.2))
     wF, wB = gaussianWork(3.0, 1.5, 20000, 20000, 1)
     result = st.bar(KT*wF, KT*wB, 300*unit.kelvin)
-    pymbar = st.estimators._pymbar()
+    pymbar = st.estimates._pymbar()
     theirs = pymbar.other_estimators.bar(wF[:500], wB[:400])
     ours = st.bar(KT*wF[:500], KT*wB[:400], 300)
     assert ours.freeEnergyDifference.value == pytest.approx(KT*theirs["Delta_f"], abs=1e-6) and ours.freeEnergyDifference.error == pytest.approx(KT*theirs["dDelta_f"], rel=0.1)
@@ -520,6 +520,6 @@ def testValidateModel():
 
 def testPymbarIsSilent():
     """Its advertisements do not reach our users, and its logger is left as it was."""
-    code = "import logging, openmmspacetime as st; st.estimators._pymbar(); print(logging.getLogger('pymbar').level)"
+    code = "import logging, openmmspacetime as st; st.estimates._pymbar(); print(logging.getLogger('pymbar').level)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == str(logging.NOTSET) and "JAX" not in result.stderr and "timeseries" not in result.stderr
