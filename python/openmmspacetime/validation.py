@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core
 from .estimates import _aligned, _plain, _plusMinus
-from .statesamples import StateSamples, _means
+from .statesamples import StateSamples, _means, _standardErrors
 
 __all__ = ["ModelValidation", "validateModel"]
 
