@@ -200,7 +200,7 @@ def analyse(row: Row, ensemble: Any, surface: st.FreeEnergySurface, dF: float, h
     figures: dict[str, Any] = {
         "paths": len(paths), "moves": row.moves, "stepsPerMove": row.stepsPerMove, "ds": row.ds, "hitRate": float(hits.mean()),
         "maxEnergy": float(highest.mean()), "maxEnergyStd": float(highest.std(ddof=1)), "maxEnergyError": float(highest.std(ddof=1) / root),
-        "abovePass": float(highest.mean()) - height, "maxEnergyOfHits": float(highest[hits].mean()) if hits.any() else np.nan,
+        "abovePass": float(highest.mean()) - height, "crossedAtRest": int(np.sum(hits & (highest < height - 0.3))), "maxEnergyOfHits": float(highest[hits].mean()) if hits.any() else np.nan,
         "gradientEvaluations": float(np.mean([p.gradientEvaluations for p in paths])), "once": row.once, "outside": float(np.mean([p.outside for p in paths])),
         "work": float(work.mean()), "dF": dF, "dissipated": float(work.mean()) - dF, "dissipatedError": float(work.std(ddof=1) / root),
         "seconds": float(np.mean([p.seconds for p in paths])), "maxEnergies": [round(float(v), 3) for v in highest]}
@@ -399,6 +399,8 @@ def main(commandLine: Optional[list[str]] = None) -> int:
         f"<W> - dF: dissipated work; dF from the exact posterior, {ex.freeEnergyDifference(models['lifted'], curves['null']):.2f} kJ/mol between the lifted ends. kT = 1 kJ/mol.",
     ]
     for row in report.rows:
+        if row.get("crossedAtRest"):
+            report.warnings.append(f"'{row['name']}': {row['crossedAtRest']} of its paths crossed in the {REST} steps at rest after the curve, where U is not recorded.")
         if not row.get("published") and row["hitRate"] < 0.995:
             arrived = row["maxEnergyOfHits"]
             report.warnings.append(f"'{row['name']}': {100 * (1 - row['hitRate']):.3g} % of its paths did not arrive"
