@@ -318,7 +318,7 @@ def main() -> int:
     simulation, force = makeSimulation(curves[NETWORK], variables, seed)
     # C5 and C7eq are one basin: nothing of the height of a rare event lies between them.
     basin = [m for m, F in surface.minima(below=15.0) if m[0] < 0]
-    stateA, stateB = st.StateRegion(basin, 0.75, name="C5/C7eq"), st.StateRegion(b, 0.75, name="C7ax")
+    stateA, stateB = st.StateRegion(basin, 0.75, variables, name="C5/C7eq"), st.StateRegion(b, 0.75, variables, name="C7ax")
     highest = st.committor(simulation, st.transitionStateCandidates(ensembles[NETWORK], surface, count=size.frames), stateA, stateB, force, shots=size.shots, seed=seed,
                            processes=processes, directory=out / "committor_highest_F", resume=True)
     chosen = st.transitionStates(simulation, ensembles[NETWORK], stateA, stateB, force, count=size.frames, shots=size.shots, firstShots=min(20, size.shots), seed=seed + 1,
