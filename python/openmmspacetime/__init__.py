@@ -36,6 +36,20 @@ from ._core import (  # noqa: E402
 from . import variables as _variables  # noqa: E402, F401 (adds Variables.measure, .positions and .torsionsOf)
 from .analysis import PathStatistics, Report, analyze  # noqa: E402
 from .customcv import asCustomCVForce  # noqa: E402
+from .estimators import (  # noqa: E402
+    Estimate,
+    FreeEnergies,
+    FreeEnergyComparison,
+    FreeEnergyHistogram,
+    ModelValidation,
+    StateSamples,
+    WorkFreeEnergy,
+    bar,
+    compareFreeEnergies,
+    mbar,
+    thermodynamicIntegration,
+    validateModel,
+)
 from .exchange import (  # noqa: E402
     ExchangeReport,
     ExchangeStates,

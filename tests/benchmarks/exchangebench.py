@@ -33,27 +33,28 @@ def statesAt(curve, s, x, logWeights):
     return st.ExchangeStates(states, np.asarray(s), eta, np.full(len(s), 300.0), st.predictAcceptance(curve, s, samples=x, logWeights=logWeights), True, VARIABLES.names)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    for name, value in dict(repeats=20, states=16, iterations=100, independent=50, steps=100).items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    args = parser.parse_args()
-
+def alanine():
+    """Weighted samples of (phi, psi) [K, 2] and log weights [K], and the exact posterior of their surface."""
     with np.load(EXAMPLE / "data" / "alanine_vacuum_300K.npz") as data:
         x, logWeights = data["x"].astype(float), data["log_weights"].astype(float)
-    model = st.FreeEnergySurface.fromSamples(x, logWeights, temperature=300).model(VARIABLES, 300, bins=90)
-    curve = st.geodesic(model, A, B, preset="transition")
-    fine = np.linspace(0, 1, 1001)
-    position = np.unwrap(VARIABLES.meanPosition(model.moments(np.array([curve.evaluate(v) for v in fine])).mu), axis=0)
-    travelled = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(position, axis=0), axis=1))])
-    spacings = {
-        "length": np.linspace(0, 1, args.states),
-        "angle": np.interp(np.linspace(0, travelled[-1], args.states), travelled, fine),
-        "equalised": st.exchangeStates(curve, numStates=args.states, samples=x, logWeights=logWeights).s,
-    }
-    spacings["angle"][[0, -1]] = 0, 1
-    print(f"curve of Fisher-Rao length {curve.length:.1f}; {st.exchangeStates(curve, samples=x, logWeights=logWeights)!r} would do for 0.3")
+    return x, logWeights, st.FreeEnergySurface.fromSamples(x, logWeights, temperature=300).model(VARIABLES, 300, bins=90)
 
+
+def equalSteps(points, count):
+    """s of `count` points at equal distances along the polyline `points` [N, n], whose rows are at equal steps of s."""
+    travelled = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(np.unwrap(points, axis=0), axis=0), axis=1))])
+    s = np.interp(np.linspace(0, travelled[-1], count), travelled, np.linspace(0, 1, len(points)))
+    s[[0, -1]] = 0, 1
+    return s
+
+
+def meansAlong(curve, model):
+    """Mean positions [1001, 2] at equal steps of s."""
+    return VARIABLES.meanPosition(model.moments(np.array([curve.evaluate(v) for v in np.linspace(0, 1, 1001)])).mu)
+
+
+def makeSimulation(curve):
+    """Alanine dipeptide in vacuum on Reference, with a SpacetimeForce along the curve."""
     pdb = app.PDBFile(str(EXAMPLE / "alanine_dipeptide.pdb"))
     system = app.ForceField("amber14-all.xml").createSystem(pdb.topology, constraints=app.HBonds)
     force = st.SpacetimeForce(curve, VARIABLES, 300 * unit.kelvin)
@@ -61,6 +62,24 @@ def main():
     integrator = openmm.LangevinMiddleIntegrator(300 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtoseconds)
     simulation = app.Simulation(pdb.topology, system, integrator, openmm.Platform.getPlatform("Reference"))
     simulation.context.setPositions(pdb.positions)
+    return simulation, force, pdb.positions
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name, value in dict(repeats=20, states=16, iterations=100, independent=50, steps=100).items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    args = parser.parse_args()
+
+    x, logWeights, model = alanine()
+    curve = st.geodesic(model, A, B, preset="transition")
+    spacings = {
+        "length": np.linspace(0, 1, args.states),
+        "angle": equalSteps(meansAlong(curve, model), args.states),
+        "equalised": st.exchangeStates(curve, numStates=args.states, samples=x, logWeights=logWeights).s,
+    }
+    print(f"curve of Fisher-Rao length {curve.length:.1f}; {st.exchangeStates(curve, samples=x, logWeights=logWeights)!r} would do for 0.3")
+    simulation, force, positions = makeSimulation(curve)
 
     ratios = {name: [] for name in spacings}
     measured, before, trips = {name: [] for name in spacings}, {name: [] for name in spacings}, {name: [] for name in spacings}
@@ -68,7 +87,7 @@ def main():
     begin = time.perf_counter()
     for repeat in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
-            simulation.context.setPositions(pdb.positions)
+            simulation.context.setPositions(positions)
             paths = st.PathSampler(simulation, force, numPaths=4, steps=4000, frameStride=20, seed=repeat, progress=False).run(folder, overwrite=True)
             for name in spacings:
                 sampler = st.ReplicaExchange(states[name], simulation, force, args.steps, starts=paths, seed=repeat, equilibrationSteps=5 * args.steps)
