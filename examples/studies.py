@@ -196,18 +196,6 @@ def drive(out: Path, curve: Any, variables: st.Variables, topology: app.Topology
     return ensembles
 
 
-def difference(forward: st.PathEnsemble, backward: st.PathEnsemble) -> tuple[float, float]:
-    """dF of the biased ends and its standard error, kJ/mol, by Bennett's acceptance ratio from forward and backward work."""
-    import logging
-
-    for name in ("pymbar.mbar_solvers", "pymbar.timeseries"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from pymbar import other_estimators
-
-    result = other_estimators.bar(*(np.array([path.work for path in paths]) / KT for paths in (forward, backward)))
-    return KT * float(result["Delta_f"]), KT * float(result["dDelta_f"])
-
-
 def unbiasedEnergy(topology: app.Topology, system: openmm.System, positions: Any, seed: int, steps: int = 50_000) -> float:
     """U(A): mean potential energy of plain dynamics started at `positions`, kJ/mol."""
     simulation = createSimulation(topology, system, positions, seed)
@@ -219,37 +207,40 @@ def unbiasedEnergy(topology: app.Topology, system: openmm.System, positions: Any
     return float(np.mean(energies))
 
 
+def plusMinus(value: float, error: float) -> str:
+    return f"{value:.1f} ± {error:.1f}"
+
+
 def report(ensembles: Mapping[str, Mapping[str, st.PathEnsemble]], rows: Mapping[str, str], facts: Mapping[str, Mapping[str, Any]], a: Sequence[float], b: Sequence[float],
            referenceEnergy: float, title: str, surface: Optional[st.FreeEnergySurface] = None, oneOff: Optional[Mapping[str, int]] = None) -> st.Report:
-    """st.analyze of the forward paths; dF from the exact posterior of the samples where `facts` hold it, or else by Bennett's acceptance ratio from forward and backward work.
+    """st.analyze of the forward paths, with dF by Bennett's acceptance ratio from forward and backward work, and what the curves are in the notes.
 
     Parameters
     ----------
     ensembles : mapping from a row's key to {'forward': PathEnsemble, 'backward': PathEnsemble}
-        The backward ones may be missing where dF is known.
     rows : mapping from keys to the names that the table shows
     facts : mapping from keys to what is known of the curve: length, climb, dFNetwork or dFExact, ...
     """
-    bar = {key: difference(both["forward"], both["backward"]) for key, both in ensembles.items() if "backward" in both}
-    dF = {rows[key]: facts[key].get("dFExact", bar.get(key, (np.nan, np.nan))[0]) for key in ensembles}
+    bar = {key: st.bar(both["forward"], both["backward"]) for key, both in ensembles.items()}
+    dF = {rows[key]: bar[key].freeEnergyDifference.value for key in ensembles}
     result = st.analyze({rows[key]: both["forward"] for key, both in ensembles.items()}, surface, start=a, target=b, referenceEnergy=referenceEnergy, dF=dF, oneOff=oneOff, title=title)
     for key, both in ensembles.items():
-        own, text = facts[key], f"{rows[key]}: "
-        if key in bar:
-            back = np.array([path.work for path in both["backward"]])
-            text += (f"dF of the biased ends {bar[key][0]:.1f} ± {bar[key][1]:.1f} kJ/mol by BAR from forward and backward work; backward paths dissipate {back.mean() + dF[rows[key]]:.1f} ± "
-                     f"{back.std(ddof=1) / np.sqrt(len(back)):.1f}. ")
+        own = facts[key]
+        text = (f"{rows[key]}: dF of the biased ends {plusMinus(*bar[key].freeEnergyDifference)} kJ/mol by BAR from forward and backward work, which together dissipate "
+                f"{plusMinus(*bar[key].hysteresis)}. ")
         for name, what in (("dFNetwork", "the network"), ("dFExact", "the exact posterior of the samples")):
             if own.get(name) is not None:
                 text += f"dF under {what} {own[name]:.1f}" + (f" ± {own[name + 'Error']:.1f}" if own.get(name + "Error") is not None else "") + ". "
         result.notes.append(text + f"Length {own['length']:.1f}, highest F of the mean {own['climb']:.1f} kJ/mol above the start under the model.")
-    result.settings["curves"] = {rows[key]: {**own, **({"dFBar": bar[key][0], "dFBarError": bar[key][1]} if key in bar else {})} for key, own in facts.items()}
+    result.settings["curves"] = {rows[key]: {**own, "dFBar": bar[key].freeEnergyDifference, "hysteresis": bar[key].hysteresis} for key, own in facts.items()}
     return result
 
 
 def publish(result: st.Report, out: Path, curves: Mapping[str, Any], rows: Mapping[str, str], means: Optional[Mapping[str, np.ndarray]] = None,
             states: tuple[str, str] = ("A", "B"), referenceEnergy: float = 0.0) -> None:
     """Figures, table.txt, report.json and report.html into `out`."""
+    from PIL import Image
+
     from openmmspacetime import plots
 
     named = {rows[key]: curve for key, curve in curves.items()}
@@ -258,6 +249,7 @@ def publish(result: st.Report, out: Path, curves: Mapping[str, Any], rows: Mappi
     names = {"Torsions along the curves": "torsions.png", "Paths on the free-energy surface": "surface.png", "Along the curves": "profiles.png", "Work": "work.png"}
     for figure, title, caption in figures:
         figure.savefig(out / names[title], dpi=110)
+        Image.open(out / names[title]).convert("RGB").quantize(96).save(out / names[title], optimize=True)  # a third of the size
         result.addFigure(out / names[title], title, caption)
     for name in ("table.txt", "report.json", "report.html"):
         result.save(out / name)

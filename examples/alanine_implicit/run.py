@@ -58,7 +58,7 @@ def sample(file: Path, topology: app.Topology, x: np.ndarray, variables: st.Vari
 def main() -> int:
     arguments = parse()
     out, seed, processes, quick = arguments.out, arguments.seed, arguments.processes, arguments.quick
-    steps, trainSteps, numPaths, pathSteps = (100_000, 100, 4, 500) if quick else (1_000_000, 400, 40, 4000)
+    steps, trainSteps, numPaths, pathSteps = (100_000, 100, 4, 500) if quick else (1_000_000, 400, 50, 5000)
     progress = studies.Progress(5)
     topology, extended = studies.peptide(1)
     variables = st.Variables.torsionsOf(topology, "phi psi")
@@ -106,10 +106,9 @@ def main() -> int:
         progress.say(f"{ROWS[key]:32s} length {facts[key]['length']:5.1f}, highest F of the mean {facts[key]['highestFreeEnergy']:.1f} kJ/mol, softest direction {facts[key]['stiffness']:.0f} rad^-2, "
                      f"N_eff >= {facts[key]['nEff']:.0f}")
 
-    progress.stage(f"Driving: {numPaths} paths a row, {pathSteps:,} steps each, and two rows backward as well")
+    progress.stage(f"Driving: {numPaths} paths a row and direction, {pathSteps:,} steps each")
     starts = {direction: studies.settle(topology, True, extended, variables, state) for direction, state in (("forward", a), ("backward", b))}
-    ensembles = {key: studies.drive(out / "paths" / key, curve, variables, topology, True, starts, numPaths, pathSteps, seed * 10_000 + 1000 * k, processes, equilibrationSteps=1000, pull=1500,
-                                   surface=surface, progress=progress, directions=("forward", "backward") if key in ("exact", "straight") else ("forward",))
+    ensembles = {key: studies.drive(out / "paths" / key, curve, variables, topology, True, starts, numPaths, pathSteps, seed * 10_000 + 1000 * k, processes, surface=surface, progress=progress)
                  for k, (key, curve) in enumerate(curves.items())}
 
     progress.stage("Analysis")
