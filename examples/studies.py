@@ -196,18 +196,6 @@ def drive(out: Path, curve: Any, variables: st.Variables, topology: app.Topology
     return ensembles
 
 
-def difference(forward: st.PathEnsemble, backward: st.PathEnsemble) -> tuple[float, float]:
-    """dF of the biased ends and its standard error, kJ/mol, by Bennett's acceptance ratio from forward and backward work."""
-    import logging
-
-    for name in ("pymbar.mbar_solvers", "pymbar.timeseries"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from pymbar import other_estimators
-
-    result = other_estimators.bar(*(np.array([path.work for path in paths]) / KT for paths in (forward, backward)))
-    return KT * float(result["Delta_f"]), KT * float(result["dDelta_f"])
-
-
 def unbiasedEnergy(topology: app.Topology, system: openmm.System, positions: Any, seed: int, steps: int = 50_000) -> float:
     """U(A): mean potential energy of plain dynamics started at `positions`, kJ/mol."""
     simulation = createSimulation(topology, system, positions, seed)
@@ -219,9 +207,13 @@ def unbiasedEnergy(topology: app.Topology, system: openmm.System, positions: Any
     return float(np.mean(energies))
 
 
+def plusMinus(value: float, error: float) -> str:
+    return f"{value:.1f} ± {error:.1f}"
+
+
 def report(ensembles: Mapping[str, Mapping[str, st.PathEnsemble]], rows: Mapping[str, str], facts: Mapping[str, Mapping[str, Any]], a: Sequence[float], b: Sequence[float],
            referenceEnergy: float, title: str, surface: Optional[st.FreeEnergySurface] = None, oneOff: Optional[Mapping[str, int]] = None) -> st.Report:
-    """st.analyze of the forward paths, with dF by Bennett's acceptance ratio from forward and backward ones, and what the curves are in the notes.
+    """st.analyze of the forward paths, with dF by Bennett's acceptance ratio from forward and backward work, and what the curves are in the notes.
 
     Parameters
     ----------
@@ -229,26 +221,26 @@ def report(ensembles: Mapping[str, Mapping[str, st.PathEnsemble]], rows: Mapping
     rows : mapping from keys to the names that the table shows
     facts : mapping from keys to what is known of the curve: length, climb, dFNetwork or dFExact, ...
     """
-    dF = {key: difference(both["forward"], both["backward"]) for key, both in ensembles.items()}
-    result = st.analyze({rows[key]: both["forward"] for key, both in ensembles.items()}, surface, start=a, target=b, referenceEnergy=referenceEnergy,
-                        dF={rows[key]: value for key, (value, _) in dF.items()}, oneOff=oneOff, title=title)
+    bar = {key: st.bar(both["forward"], both["backward"]) for key, both in ensembles.items()}
+    dF = {rows[key]: bar[key].freeEnergyDifference.value for key in ensembles}
+    result = st.analyze({rows[key]: both["forward"] for key, both in ensembles.items()}, surface, start=a, target=b, referenceEnergy=referenceEnergy, dF=dF, oneOff=oneOff, title=title)
     for key, both in ensembles.items():
-        back = np.array([path.work for path in both["backward"]])
-        wasted, error = back.mean() + dF[key][0], back.std(ddof=1) / np.sqrt(len(back))
         own = facts[key]
-        text = f"{rows[key]}: dF of the biased ends {dF[key][0]:.1f} ± {dF[key][1]:.1f} kJ/mol by BAR from forward and backward work; backward paths dissipate {wasted:.1f} ± {error:.1f}. "
+        text = (f"{rows[key]}: dF of the biased ends {plusMinus(*bar[key].freeEnergyDifference)} kJ/mol by BAR from forward and backward work, which together dissipate "
+                f"{plusMinus(*bar[key].hysteresis)}. ")
         for name, what in (("dFNetwork", "the network"), ("dFExact", "the exact posterior of the samples")):
             if own.get(name) is not None:
                 text += f"dF under {what} {own[name]:.1f}" + (f" ± {own[name + 'Error']:.1f}" if own.get(name + "Error") is not None else "") + ". "
-        text += f"Length {own['length']:.1f}, climbs {own['climb']:.1f} kJ/mol under its model."
-        result.notes.append(text)
-    result.settings["curves"] = {rows[key]: {**own, "dFBar": dF[key][0], "dFBarError": dF[key][1]} for key, own in facts.items()}
+        result.notes.append(text + f"Length {own['length']:.1f}, highest F of the mean {own['climb']:.1f} kJ/mol above the start under the model.")
+    result.settings["curves"] = {rows[key]: {**own, "dFBar": bar[key].freeEnergyDifference, "hysteresis": bar[key].hysteresis} for key, own in facts.items()}
     return result
 
 
 def publish(result: st.Report, out: Path, curves: Mapping[str, Any], rows: Mapping[str, str], means: Optional[Mapping[str, np.ndarray]] = None,
             states: tuple[str, str] = ("A", "B"), referenceEnergy: float = 0.0) -> None:
     """Figures, table.txt, report.json and report.html into `out`."""
+    from PIL import Image
+
     from openmmspacetime import plots
 
     named = {rows[key]: curve for key, curve in curves.items()}
@@ -256,7 +248,8 @@ def publish(result: st.Report, out: Path, curves: Mapping[str, Any], rows: Mappi
     figures += plots.standardFigures(result, named, {rows[key]: m for key, m in means.items()} if means else None, states, referenceEnergy)
     names = {"Torsions along the curves": "torsions.png", "Paths on the free-energy surface": "surface.png", "Along the curves": "profiles.png", "Work": "work.png"}
     for figure, title, caption in figures:
-        figure.savefig(out / names[title])
+        figure.savefig(out / names[title], dpi=110)
+        Image.open(out / names[title]).convert("RGB").quantize(96).save(out / names[title], optimize=True)  # a third of the size
         result.addFigure(out / names[title], title, caption)
     for name in ("table.txt", "report.json", "report.html"):
         result.save(out / name)
@@ -289,6 +282,8 @@ def torsionsAlong(curves: Mapping[str, Any], ensembles: Mapping[str, st.PathEnse
                 axis.fill_between(at, np.degrees(middle - spread), np.degrees(middle + spread), color=COLOURS[k], alpha=0.15, lw=0)
                 axis.plot(at, np.degrees(middle), color=COLOURS[k], lw=1.6, label=row if j == 0 else None)
                 axis.plot(curves[row].s, np.degrees(center), color=COLOURS[k], lw=1.0, ls=(0, (4, 2)))
+            low, high = axis.get_ylim()
+            axis.set_ylim((low + high) / 2 - max(30, (high - low) / 2), (low + high) / 2 + max(30, (high - low) / 2))  # a torsion that stays looks as if it stays
             axis.set_ylabel(f"{name} (degrees)")
             axis.grid(axis="y", color="#e3e6e9", lw=0.6)
             axis.set_xlim(0, 1)

@@ -31,10 +31,10 @@ if __name__ == "__main__":
     print(samples.summary())
     a, b = (samples.basin(variables.measure(structure.positions)) for structure in (start, end))
 
-    # 2. A model of them, and a curve between the two basins. The variance that the preset bounds adds up over torsions: 0.025 for each.
+    # 2. A model of them, and a curve between the two basins. The variance that the preset bounds is for two torsions, and variances add up.
     model = st.train(samples.x, variables, samples.logWeights, 300, out+"/model.safetensors", steps=400//less, points=6000//less, overwrite=True)
     line = st.straightLine(variables, a, b)
-    curves = {"geodesic": st.geodesic(model, a, b, preset="transition", maxVariance=0.025*len(variables), start=line), "straight line (null)": line}
+    curves = {"geodesic": st.geodesic(model, a, b, preset="transition", maxVariance=max(0.05, 0.015*len(variables)), start=line), "straight line (null)": line}
 
     # 3. Paths along it, beside those along a straight line.
     paths = {}

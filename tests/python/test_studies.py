@@ -64,19 +64,6 @@ def testSettled():
     assert np.abs(variables.measure(x)-target).max() > 1
 
 
-def testDifferenceIsBennetts():
-    """Work of a Gaussian process, for which dF is known: <W> minus half the variance over kT, both ways."""
-    class Path:
-        def __init__(self, work):
-            self.work = work
-
-    random, dF, sigma = np.random.default_rng(2), 7.0, 3.0
-    wasted = sigma**2/2/studies.KT
-    forward, backward = ([Path(w) for w in random.normal(sign*dF+wasted, sigma, 2000)] for sign in (1, -1))
-    value, error = studies.difference(forward, backward)
-    assert abs(value-dF) < 4*error and 0.02 < error < 0.2
-
-
 def testClimbAndStraightLines(alanineSamples, torsions):
     x, logWeights = alanineSamples
     model = st.EmpiricalModel(x[::5], torsions, logWeights=logWeights[::5])
