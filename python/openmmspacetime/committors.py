@@ -30,7 +30,7 @@ from openmm import app
 from . import ensemble, openmm_wrapper
 from .committorresults import _COUNTS, CommittorResult, TransitionStates
 from .force import SpacetimeForce
-from .sampling import PathEnsemble, _Progress, runTasks, seedEverything, templateOf
+from .sampling import OwnContext, PathEnsemble, _Progress, runTasks, seedEverything, templateOf
 from .states import State, StateRegion, _bindStates, _crossing, _label, _periodsOf
 from .transitionframes import _FRAME_COLUMNS, TransitionFrames, _asFrames, _checkPaths, _collect
 
@@ -45,16 +45,11 @@ BLOCK = 50
 _REPORT, _SELECT = 0, 1
 
 
-class _Worker:
-    """Shoots unbiased trajectories in a Context of its own."""
+class _Worker(OwnContext):
+    """Shoots unbiased trajectories."""
 
     def __init__(self, job: _Job) -> None:
-        self.job = job
-        self.system = openmm.XmlSerializer.deserialize(job.system)
-        self.integrator = openmm.XmlSerializer.deserialize(job.integrator)
-        self.force = SpacetimeForce.cast(self.system.getForce(job.forceIndex))
-        self.context = openmm.Context(self.system, self.integrator, openmm.Platform.getPlatformByName(job.platform), job.properties)
-        self.template = openmm.XmlSerializer.deserialize(job.template)
+        super().__init__(job)
         # The sampler's loop runs the dynamics and records the variables at every step; all it does to s in a trajectory is one move, of a bias that is off.
         self.sampler = openmm_wrapper.PathSampler(self.force, job.maxSteps)
         self.sampler.setStepsPerMove(job.maxSteps)

@@ -478,16 +478,23 @@ class _Trajectory:
         self.place.unlink(missing_ok=True)
 
 
-class _Worker:
-    """Runs paths in a Context of its own, whether in this process or another: that is why it makes no difference."""
+class OwnContext:
+    """A job's molecule in a Context of its own, whether in this process or another: that is why it makes no difference."""
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: Any) -> None:
         self.job = job
         self.system = openmm.XmlSerializer.deserialize(job.system)
         self.integrator = openmm.XmlSerializer.deserialize(job.integrator)
         self.force = SpacetimeForce.cast(self.system.getForce(job.forceIndex))
         self.context = openmm.Context(self.system, self.integrator, openmm.Platform.getPlatformByName(job.platform), job.properties)
         self.template = openmm.XmlSerializer.deserialize(job.template)
+
+
+class _Worker(OwnContext):
+    """Runs paths."""
+
+    def __init__(self, job: _Job) -> None:
+        super().__init__(job)
         self.starts = [openmm.XmlSerializer.deserialize(start) if isinstance(start, str) else start for start in job.starts]
         self.sampler = _makeSampler(self.force, job.settings)
 
