@@ -2,6 +2,7 @@
 """What the studies in this folder share: the lines they print while they run, and an output folder that nobody loses results in."""
 from __future__ import annotations
 
+import resource
 import shutil
 import sys
 import time
@@ -10,7 +11,7 @@ from typing import Sequence
 
 
 class Progress:
-    """Numbered steps with elapsed time; a moving line at a terminal, one line in ten seconds elsewhere."""
+    """Numbered steps with elapsed wall and CPU time; a moving line at a terminal, one line in ten seconds elsewhere."""
 
     def __init__(self, total: int):
         self.total, self.number, self.start = total, 0, time.time()
@@ -20,8 +21,13 @@ class Progress:
     def step(self, title: str) -> None:
         self.number += 1
         self._clear()
-        print(f"\n[{self.number}/{self.total}] {title}  ({time.time() - self.start:.0f} s)", flush=True)
+        print(f"\n[{self.number}/{self.total}] {title}  ({self.time()})", flush=True)
         self.last = time.time()
+
+    def time(self) -> str:
+        """Wall time, and CPU time of this process and of those that it has waited for."""
+        own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        return f"{time.time() - self.start:.0f} s, CPU {own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime:.0f} s"
 
     def show(self, text: str) -> None:
         now = time.time()
@@ -33,9 +39,13 @@ class Progress:
         else:
             print(f"      {text}", flush=True)
 
+    def steps(self, done: int, total: int) -> None:
+        """For samplers that count time steps."""
+        self.show(f"{done:,} of {total:,} steps, {time.time() - self.start:.0f} s")
+
     def say(self, text: str) -> None:
         self._clear()
-        print(f"      {text}", flush=True)
+        print("\n".join("      " + line for line in text.split("\n")), flush=True)
 
     def _clear(self) -> None:
         if self.live:

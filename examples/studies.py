@@ -5,16 +5,18 @@ A study imports it with its own folder's parent on the path; every function take
 """
 from __future__ import annotations
 
+import argparse
 import io
 import itertools
-import sys
-import time
+import shutil
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 import openmm
 from openmm import app, unit
+
+from common import Progress
 
 import openmmspacetime as st
 from openmmspacetime.surface import GAS_CONSTANT, wrap
@@ -24,35 +26,23 @@ TEMPERATURE = 300.0  # K
 KT = GAS_CONSTANT * TEMPERATURE
 
 
-class Progress:
-    """Numbered stages with wall and CPU time; a moving line at a terminal, one line in half a minute elsewhere."""
-
-    def __init__(self, stages: int):
-        self.stages, self.number, self.start, self.last, self.live = stages, 0, time.time(), 0.0, sys.stdout.isatty()
-
-    def stage(self, title: str) -> None:
-        self.number += 1
-        self.say(f"\n[{self.number}/{self.stages}] {title}  ({self.time()})", indent=0)
-
-    def time(self) -> str:
-        """Wall time, and CPU time of this process and of those that it has waited for."""
-        import resource
-
-        own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        return f"{time.time() - self.start:.0f} s, CPU {own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime:.0f} s"
-
-    def say(self, text: str, indent: int = 6) -> None:
-        print(("\r\x1b[K" if self.live else "") + "\n".join(" " * indent + line for line in text.split("\n")), flush=True)
-        self.last = time.time()
-
-    def show(self, text: str) -> None:
-        if time.time() - self.last > (0.2 if self.live else 30.0):
-            self.last = time.time()
-            print(f"\r      {text}\x1b[K" if self.live else f"      {text}", end="" if self.live else "\n", flush=True)
-
-    def steps(self, done: int, total: int) -> None:
-        """For samplers that count time steps."""
-        self.show(f"{done:,} of {total:,} steps, {time.time() - self.start:.0f} s")
+def parse(description: str) -> argparse.Namespace:
+    """The arguments of a study that goes stage by stage; its output folder is there afterwards."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (default: output)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2, help="processes side by side; the results do not depend on it")
+    parser.add_argument("--resume", action="store_true", help="keep what is in the output folder, and do the rest")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
+    parser.add_argument("--quick", action="store_true", help="a small part of the sampling and few short paths, to see that it runs")
+    arguments = parser.parse_args()
+    if arguments.out.exists() and any(arguments.out.iterdir()):
+        if arguments.overwrite:
+            shutil.rmtree(arguments.out)
+        elif not arguments.resume:
+            parser.error(f"{arguments.out} is not empty: --resume goes on with it, --overwrite replaces it")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    return arguments
 
 
 def peptide(residues: int) -> tuple[app.Topology, np.ndarray]:

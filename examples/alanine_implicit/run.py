@@ -7,8 +7,6 @@ The molecule of ../alanine_dipeptide, amber14 with implicit/obc2.xml. Minima, pa
 """
 from __future__ import annotations
 
-import argparse
-import shutil
 import sys
 from pathlib import Path
 
@@ -25,24 +23,6 @@ LOG_SNR = 4.0
 ROWS = {"exact": "geodesic, exact posterior", "network": "geodesic, network", "straight": "straight line, uniform (null)", "respaced": "straight line, equal Fisher-Rao"}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Driven paths of alanine dipeptide in implicit solvent.")
-    parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (default: output)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=2, help="processes side by side; the results do not depend on it")
-    parser.add_argument("--resume", action="store_true", help="keep what is in the output folder, and do the rest")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
-    parser.add_argument("--quick", action="store_true", help="a small part of the sampling and few short paths, to see that it runs")
-    arguments = parser.parse_args()
-    if arguments.out.exists() and any(arguments.out.iterdir()):
-        if arguments.overwrite:
-            shutil.rmtree(arguments.out)
-        elif not arguments.resume:
-            parser.error(f"{arguments.out} is not empty: --resume goes on with it, --overwrite replaces it")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    return arguments
-
-
 def sample(file: Path, topology: app.Topology, x: np.ndarray, variables: st.Variables, steps: int, seed: int, processes: int, progress: studies.Progress) -> list:
     """Samples and weights of each walker of metadynamics, kept in `file`."""
     if not file.exists():
@@ -56,14 +36,14 @@ def sample(file: Path, topology: app.Topology, x: np.ndarray, variables: st.Vari
 
 
 def main() -> int:
-    arguments = parse()
+    arguments = studies.parse("Driven paths of alanine dipeptide in implicit solvent.")
     out, seed, processes, quick = arguments.out, arguments.seed, arguments.processes, arguments.quick
     steps, trainSteps, numPaths, pathSteps = (100_000, 100, 4, 500) if quick else (1_000_000, 400, 50, 5000)
     progress = studies.Progress(5)
     topology, extended = studies.peptide(1)
     variables = st.Variables.torsionsOf(topology, "phi psi")
 
-    progress.stage(f"Well-tempered metadynamics, two independent walkers of {steps:,} steps")
+    progress.step(f"Well-tempered metadynamics, two independent walkers of {steps:,} steps")
     parts = sample(out / "samples.npz", topology, extended, variables, steps, seed, processes, progress)
     surface = st.sources.surfaceOf(parts, studies.TEMPERATURE, variables.names)
     x, logWeights = np.concatenate([x for x, _ in parts])[::2], np.concatenate([w for _, w in parts])[::2]
@@ -75,7 +55,7 @@ def main() -> int:
         progress.say(f"minimum phi {c[0]:5.2f} psi {c[1]:5.2f}: {F:5.1f} kJ/mol" + ("  A" if c is a else "  B" if c is b else ""))
     progress.say(f"lowest pass phi {where[0]:.2f} psi {where[1]:.2f}: {height:.1f} kJ/mol")
 
-    progress.stage(f"Training a network, {trainSteps} steps")
+    progress.step(f"Training a network, {trainSteps} steps")
     exact = st.EmpiricalModel(x, variables, logWeights=logWeights)
     if (out / "model.safetensors").exists():
         network = st.NetworkModel.load(str(out / "model.safetensors"))
@@ -83,7 +63,7 @@ def main() -> int:
         network = st.train(x, variables, logWeights=logWeights, temperature=studies.TEMPERATURE, out=out / "model.safetensors", steps=trainSteps, seed=seed,
                            points=1000 if quick else None, threads=processes, progress=lambda step, steps, loss, error: progress.show(f"step {step} of {steps}, error {error:.2f}"))
 
-    progress.stage("Curves")
+    progress.step("Curves")
     curves = {key: st.geodesic(model, a, b, logSnr=LOG_SNR, preset="transition", temperature=studies.TEMPERATURE, threads=processes) for key, model in (("exact", exact), ("network", network))}
 
     def highest(line: st.Curve) -> float:
@@ -106,12 +86,12 @@ def main() -> int:
         progress.say(f"{ROWS[key]:32s} length {facts[key]['length']:5.1f}, highest F of the mean {facts[key]['highestFreeEnergy']:.1f} kJ/mol, softest direction {facts[key]['stiffness']:.0f} rad^-2, "
                      f"N_eff >= {facts[key]['nEff']:.0f}")
 
-    progress.stage(f"Driving: {numPaths} paths a row and direction, {pathSteps:,} steps each")
+    progress.step(f"Driving: {numPaths} paths a row and direction, {pathSteps:,} steps each")
     starts = {direction: studies.settle(topology, True, extended, variables, state) for direction, state in (("forward", a), ("backward", b))}
     ensembles = {key: studies.drive(out / "paths" / key, curve, variables, topology, True, starts, numPaths, pathSteps, seed * 10_000 + 1000 * k, processes, surface=surface, progress=progress)
                  for k, (key, curve) in enumerate(curves.items())}
 
-    progress.stage("Analysis")
+    progress.step("Analysis")
     reference = studies.unbiasedEnergy(topology, studies.createSystem(topology, implicit=True), starts["forward"], seed, 5000 if quick else 50_000)
     report = studies.report(ensembles, ROWS, facts, a, b, reference, "Alanine dipeptide in implicit solvent (OBC2) at 300 K", surface, {"metadynamics": 2 * steps})
     report.settings.update({"samples": f"2 walkers x {steps:,} steps, seeds {seed} and {seed + 1}", "surface": f"error {st.sources.errorBelow(surface, 35.0):.2f} kJ/mol below 35 kJ/mol, pass {height:.1f} kJ/mol",

@@ -7,8 +7,6 @@ The transition is that of the first alanine from C7eq to C7ax, while the second 
 """
 from __future__ import annotations
 
-import argparse
-import shutil
 import sys
 from pathlib import Path
 from typing import Callable
@@ -34,31 +32,13 @@ VARIANCE = {"tight": 0.06, "second": 0.1, "first": 0.1}
 SEEDS = {"first": 0, "straight": 1, "second": 2, "tight": 3}
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Driven paths of a peptide with four torsions.")
-    parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (default: output)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=2, help="processes side by side; the results do not depend on it")
-    parser.add_argument("--resume", action="store_true", help="keep what is in the output folder, and do the rest")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
-    parser.add_argument("--quick", action="store_true", help="a small part of the sampling and few short paths, to see that it runs")
-    arguments = parser.parse_args()
-    if arguments.out.exists() and any(arguments.out.iterdir()):
-        if arguments.overwrite:
-            shutil.rmtree(arguments.out)
-        elif not arguments.resume:
-            parser.error(f"{arguments.out} is not empty: --resume goes on with it, --overwrite replaces it")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    return arguments
-
-
 def main() -> int:
-    arguments = parse()
+    arguments = studies.parse("Driven paths of a peptide with four torsions.")
     out, seed, processes, quick = arguments.out, arguments.seed, arguments.processes, arguments.quick
     steps, trainSteps, numPaths, pathSteps, iterations = (20_000, 100, 4, 500, 40) if quick else (600_000, 400, 60, 5000, 300)
     progress = studies.Progress(6)
 
-    progress.stage("Structures of the two states")
+    progress.step("Structures of the two states")
     topology, extended = studies.peptide(2)
     variables = st.Variables.torsionsOf(topology, "phi psi")
     if not (out / "end.pdb").exists():
@@ -70,7 +50,7 @@ def main() -> int:
     for name, x in structures.items():
         progress.say(f"{name}.pdb: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(variables.names, variables.measure(x))))
 
-    progress.stage(f"Temperature exchange, two ladders of {len(TEMPERATURES)} temperatures from {TEMPERATURES[0]:.0f} to {TEMPERATURES[-1]:.0f} K, {steps:,} steps a replica")
+    progress.step(f"Temperature exchange, two ladders of {len(TEMPERATURES)} temperatures from {TEMPERATURES[0]:.0f} to {TEMPERATURES[-1]:.0f} K, {steps:,} steps a replica")
     simulation = studies.createSimulation(topology, studies.createSystem(topology), structures["start"], seed)
     samples = st.temperatureExchange(simulation, variables, TEMPERATURES, steps, stepsPerIteration=200, ladders=2, starts=list(structures.values()), seed=seed,
                                      directory=out / "exchange", resume=True, processes=processes, progress=progress.steps)
@@ -84,7 +64,7 @@ def main() -> int:
     crossings = crossed(samples.x[:, 0], samples.copy, len(TEMPERATURES))
     progress.say(f"phi2 > 0: {100 * share:.1f} ± {100 * samples.error(inB):.1f} % of the weight at 300 K (two ladders); {crossings} crossings of phi2 = 0 by all replicas")
 
-    progress.stage(f"First network, {trainSteps} training steps, and first curves")
+    progress.step(f"First network, {trainSteps} training steps, and first curves")
     a, b = (samples.basin(STATES[state], LOG_SNR) for state in "AB")
     for state, c in (("A", a), ("B", b)):
         progress.say(f"{state}: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(variables.names, c)))
@@ -121,12 +101,12 @@ def main() -> int:
     curves, ensembles = {"straight": kept("straight", lambda: ways[0][1])}, {}
     curves["first"] = kept("first", lambda: geodesic("first", networks["first"]))
 
-    progress.stage(f"Driving {numPaths} paths of {pathSteps:,} steps in either direction along both")
+    progress.step(f"Driving {numPaths} paths of {pathSteps:,} steps in either direction along both")
     for key in ("first", "straight"):
         ensembles[key] = drive(key)
 
     # Temperature exchange leaves hardly a sample on the barrier. Replicas held along the first curves supply them, and MBAR pools all states.
-    progress.stage("Replica exchange along both, pooled with the samples; second network, its geodesics, and paths along them")
+    progress.step("Replica exchange along both, pooled with the samples; second network, its geodesics, and paths along them")
     exchanges = []
     for key in ("straight", "first"):
         system = studies.createSystem(topology)
@@ -148,7 +128,7 @@ def main() -> int:
         curves[key] = kept(key, lambda: geodesic(key, networks["second"]))
         ensembles[key] = drive(key)
 
-    progress.stage("Analysis")
+    progress.step("Analysis")
     facts, models = {}, {"first": st.EmpiricalModel(*data(samples, variables)), "second": st.EmpiricalModel(*data(pooled, variables))}
     for key in ROWS:
         curve, own = curves[key], "first" if key == "first" else "second"
@@ -169,7 +149,7 @@ def main() -> int:
                             "versions": f"openmmspacetime {st.__version__}, OpenMM {openmm.version.short_version}, Reference platform"})
     studies.publish(report, out, curves, ROWS, referenceEnergy=reference)
     print("\n" + (out / "table.txt").read_text())
-    progress.say(f"Done: {progress.time()}. Open {out / 'report.html'}", indent=0)
+    print(f"\nDone in {progress.time()}. Open {out / 'report.html'}")
     return 0
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 import os
-import pickle
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor

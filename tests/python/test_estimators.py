@@ -9,7 +9,6 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app, unit
-from scipy.stats import norm
 
 import openmmspacetime as st
 from openmmspacetime.surface import GAS_CONSTANT

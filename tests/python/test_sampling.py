@@ -13,7 +13,7 @@ import numpy as np
 import openmm
 import pandas
 import pytest
-from openmm import app, unit
+from openmm import app
 
 import openmmspacetime as st
 

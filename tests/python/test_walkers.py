@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import openmm
 import pytest
-from openmm import app, unit
+from openmm import app
 
 import openmmspacetime as st
 
