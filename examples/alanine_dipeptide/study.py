@@ -286,11 +286,13 @@ def main() -> int:
     with np.load(md.HERE / "data" / "alanine_vacuum_300K.npz") as data:
         samples, logWeights = data["x"].astype(float), data["log_weights"].astype(float)
     surface = md.surfaceFromWalkers(walkersOf(samples, logWeights))
+    if arguments.quick:
+        samples, logWeights = samples[::5], logWeights[::5]
     exact = st.EmpiricalModel(samples, variables, logWeights=logWeights)
     modelFile = out / "model.safetensors"
     network = st.NetworkModel.load(str(modelFile)) if modelFile.exists() else st.train(
         samples, variables, logWeights=logWeights, temperature=md.TEMPERATURE, out=str(modelFile), steps=size.training, seed=seed, resume=True,
-        points=5000 if arguments.quick else None, components=32 if arguments.quick else None,
+        points=1500 if arguments.quick else None, components=32 if arguments.quick else None,
         progress=lambda step, steps, loss, error: progress.show(f"step {step:,} of {steps:,}"))
     a, b = surface.nearestMinimum(C5), surface.nearestMinimum(C7AX)
 
