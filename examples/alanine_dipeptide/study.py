@@ -237,7 +237,7 @@ def addFigures(out: Path, report: Any, curves: dict[str, Any], exact: Any, netwo
     means = {row: np.asarray(curve.variables.meanPosition(exact.moments(curve.eta).mu)) for row, curve in curves.items()}
     with np.load(md.HERE / "data" / "alanine_vacuum_300K.npz") as data:
         samples, logWeights = data["x"].astype(float), data["log_weights"].astype(float)
-    figures = [*plots.standardFigures(report, curves, means, ("C5", "C7ax")),
+    figures = [*plots.standardFigures(report, curves, means, ("C5", "C7ax"))[:3],  # its committors come below, with those of the highest F
                (plots.freeEnergyProfile({"MBAR": free, "TI": integrated}, network), "Free energy along the network's curve",
                 "From the replica exchange by two estimators, and what the network itself says (dashed)."),
                (plots.overlapMatrix(free), "Overlap of the states", "MBAR connects states through samples that could be from either."),

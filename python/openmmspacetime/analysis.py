@@ -218,7 +218,7 @@ def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optiona
     committors = None if committors is None else {name: getattr(p, "second", p) for name, p in committors.items()}
 
     report = Report(title=title)
-    report.ensembles, report.surface = dict(ensembles), surface
+    report.ensembles, report.surface, report.committors = dict(ensembles), surface, dict(committors or {})
     report.start, report.target, report.radius = a, b, radius
     twentyIsTighter = bool(np.all(periods == 2 * np.pi))
     strides = set()

@@ -279,7 +279,7 @@ class _Nodes:
 
 def standardFigures(report: Any, curves: Optional[Mapping[str, Any]] = None, means: Optional[Mapping[str, np.ndarray]] = None,
                     stateNames: tuple[str, str] = ("A", "B"), referenceEnergy: float = 0.0) -> list[tuple[Figure, str, str]]:
-    """The figures that a report gets by default, as (figure, title, caption): what the data allow of surface, profiles and work."""
+    """The figures that a report gets by default, as (figure, title, caption): what the data allow of surface, profiles, work and committors."""
     ensembles, surface = report.ensembles, report.surface
     names = list(next(iter(ensembles.values())).names)
     torsions = all(np.asarray(e.eta).shape[-1] == 2 * len(names) for e in ensembles.values())
@@ -299,7 +299,6 @@ def standardFigures(report: Any, curves: Optional[Mapping[str, Any]] = None, mea
     out.append((figure, "Work", "Each dot is the work of one path; diamonds are means with standard errors."
                 + (" The dashed line is the free-energy difference: the distance of a mean from it is the dissipated work."
                    if dF is not None and np.isfinite(dF) else "")))
+    if report.committors:
+        out.append((committorHistogram(report.committors), "Committors", "Shares of unbiased trajectories from frames of the row's paths that reach B before A."))
     return out
-
-
-# ---- free energies of states

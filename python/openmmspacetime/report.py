@@ -99,6 +99,8 @@ class Report:
     #: The ensembles and the surface, for figures.
     ensembles: dict[str, Any] = field(default_factory=dict, repr=False)
     surface: Any = field(default=None, repr=False)
+    #: Committors by row, for a figure.
+    committors: dict[str, Any] = field(default_factory=dict, repr=False)
     _paths: dict[str, list[Any]] = field(default_factory=dict, repr=False)
     _figures: list[tuple[bytes, str, str]] = field(default_factory=list, repr=False)
 

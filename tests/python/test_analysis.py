@@ -334,6 +334,19 @@ class TestFiles:
 
 
 class TestPlots:
+    def testCommittorsGetAFigure(self, surface):
+        plots = pytest.importorskip("openmmspacetime.plots", reason="needs matplotlib")
+        import openmmspacetime as st
+
+        n = 5
+        result = st.CommittorResult(nA=np.array([20, 15, 22, 30, 18]), nB=np.array([20, 25, 18, 10, 22]), nUndecided=np.zeros(n, int), nBroken=np.zeros(n, int), steps=np.full(n, 90.0),
+                                    path=np.arange(n), frame=np.arange(n), step=np.arange(n), s=np.full(n, 0.5), height=np.full(n, np.nan), variables=np.zeros((n, 2)),
+                                    names=["phi", "psi"], shots=40, maxSteps=1000, seed=1, source="chosen")
+        report = analyze({"row": Ensemble([straight(work=1.0), straight(work=2.0)])}, surface, committors={"row": result})
+        figures = plots.standardFigures(report)
+        assert [title for _, title, _ in figures][-1] == "Committors" and len(figures) == 4
+        assert report["row"]["committor"] == pytest.approx(result.mean) and "5 frames (chosen) x 40" in report.table
+
     def testFiguresWithoutRecordedEnergies(self, surface):
         plots = pytest.importorskip("openmmspacetime.plots", reason="needs matplotlib")
         record = straight(work=1.0)
