@@ -252,6 +252,3 @@ class TransitionStates:
 
 def _indent(text: str) -> str:
     return "\n".join("  "+line for line in text.splitlines())
-
-
-# ---- shooting

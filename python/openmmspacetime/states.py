@@ -133,9 +133,6 @@ def _label(what: str, states: Tuple[State, State], c: np.ndarray) -> np.ndarray:
     return b.astype(int)-a.astype(int)
 
 
-# ---- frames
-
-
 def _crossing(label: np.ndarray) -> Optional[Tuple[int, int]]:
     """Of labels [K] as _label gives them: the last row in one state before the first in the other; None where no path leads from one to the other."""
     rows = np.flatnonzero(label)

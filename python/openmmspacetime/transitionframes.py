@@ -179,6 +179,3 @@ def _asFrames(what: str, frames: Any, numParticles: int) -> TransitionFrames:
     if bad.any():
         raise ValueError(f"{what}: positions of frame {int(np.argmax(bad))} are not finite")
     return frames
-
-
-# ---- results
