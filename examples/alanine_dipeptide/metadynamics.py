@@ -21,7 +21,7 @@ import openmm
 from openmm import app, unit
 
 import openmmspacetime as st
-from openmmspacetime.sources import errorBelow, surfaceOf  # noqa: F401 (errorBelow is for run.py)
+from openmmspacetime.weightedsamples import errorBelow, surfaceOf  # noqa: F401 (errorBelow is for run.py)
 
 HERE = Path(__file__).resolve().parent
 PDB = HERE / "alanine_dipeptide.pdb"

@@ -45,12 +45,12 @@ def main() -> int:
 
     progress.step(f"Well-tempered metadynamics, two independent walkers of {steps:,} steps")
     parts = sample(out / "samples.npz", topology, extended, variables, steps, seed, processes, progress)
-    surface = st.sources.surfaceOf(parts, studies.TEMPERATURE, variables.names)
+    surface = st.weightedsamples.surfaceOf(parts, studies.TEMPERATURE, variables.names)
     x, logWeights = np.concatenate([x for x, _ in parts])[::2], np.concatenate([w for _, w in parts])[::2]
     minima = surface.minima(below=25.0)
     a, b = (next(c for c, _ in minima if side * c[0] > 0) for side in (-1, 1))
     where, height = surface.saddle(a, b)
-    progress.say(f"F below 35 kJ/mol: error {st.sources.errorBelow(surface, 35.0):.2f} kJ/mol from the two walkers")
+    progress.say(f"F below 35 kJ/mol: error {st.weightedsamples.errorBelow(surface, 35.0):.2f} kJ/mol from the two walkers")
     for c, F in minima:
         progress.say(f"minimum phi {c[0]:5.2f} psi {c[1]:5.2f}: {F:5.1f} kJ/mol" + ("  A" if c is a else "  B" if c is b else ""))
     progress.say(f"lowest pass phi {where[0]:.2f} psi {where[1]:.2f}: {height:.1f} kJ/mol")
@@ -94,7 +94,7 @@ def main() -> int:
     progress.step("Analysis")
     reference = studies.unbiasedEnergy(topology, studies.createSystem(topology, implicit=True), starts["forward"], seed, 5000 if quick else 50_000)
     report = studies.report(ensembles, ROWS, facts, a, b, reference, "Alanine dipeptide in implicit solvent (OBC2) at 300 K", surface, {"metadynamics": 2 * steps})
-    report.settings.update({"samples": f"2 walkers x {steps:,} steps, seeds {seed} and {seed + 1}", "surface": f"error {st.sources.errorBelow(surface, 35.0):.2f} kJ/mol below 35 kJ/mol, pass {height:.1f} kJ/mol",
+    report.settings.update({"samples": f"2 walkers x {steps:,} steps, seeds {seed} and {seed + 1}", "surface": f"error {st.weightedsamples.errorBelow(surface, 35.0):.2f} kJ/mol below 35 kJ/mol, pass {height:.1f} kJ/mol",
                             "training": f"{trainSteps} steps", "seed": seed, "mode": "quick" if quick else "full",
                             "versions": f"openmmspacetime {st.__version__}, OpenMM {openmm.version.short_version}, Reference platform", "time": progress.time()})
     studies.publish(report, out, curves, ROWS, means, referenceEnergy=reference)

@@ -69,13 +69,14 @@ from .opshandoff import UnbiasedPath, UnbiasedPaths, exportToOpenPathSampling, i
 from .pathdensity import PathDensity, PathSimilarity, pathDensity, pathSimilarity  # noqa: E402
 from .reporter import Driver, SpacetimeReporter  # noqa: E402
 from .sampling import PathEnsemble, PathFailure, PathRecord, PathSampler  # noqa: E402
-from .sources import MetadynamicsSamples, TemperatureSamples, WeightedSamples, metadynamics, temperatureExchange  # noqa: E402
+from .sources import MetadynamicsSamples, TemperatureSamples, metadynamics, temperatureExchange  # noqa: E402
 from .states import StateRegion  # noqa: E402
 from .statesamples import StateSamples  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
 from .transitionframes import TransitionFrames, transitionStateCandidates  # noqa: E402
 from .validation import ModelValidation, validateModel  # noqa: E402
 from .walkers import replicate  # noqa: E402
+from .weightedsamples import WeightedSamples  # noqa: E402
 from .workfreeenergy import FreeEnergyComparison, WorkFreeEnergy, bar, compareFreeEnergies  # noqa: E402
 
 __version__ = _plugin.version()

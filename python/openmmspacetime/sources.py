@@ -21,291 +21,30 @@ import functools
 import os
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import wait as waitFor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import openmm
 from openmm import app, unit
 
-from . import _core, openmm_wrapper
-from .analysis import _difference, _number
-from .ensemble import replace
-from .estimators import _pymbar
+from . import _core
+from .analysis import _number
+from .copies import _check, _sideBySide, _Template
+from .estimates import _pymbar
 from .exchange import KB, ReplicaExchange
 from .force import SpacetimeForce
-from .sampling import _dieWithParent, _setPositions
+from .sampling import _setPositions
 from .surface import FreeEnergySurface
+from .weightedsamples import LOW, WeightedSamples, errorBelow
 
-__all__ = ["MetadynamicsSamples", "TemperatureSamples", "WeightedSamples", "metadynamics", "temperatureExchange"]
+__all__ = ["MetadynamicsSamples", "TemperatureSamples", "metadynamics", "temperatureExchange"]
 
 #: Iterations of replica exchange between two checkpoints.
 BLOCK = 50
 #: Fewer samples of each temperature than this say nothing.
 LEAST = 20
-#: Errors of surfaces are told of the region where F is below this, kJ/mol.
-LOW = 50.0
-
-
-@dataclass(repr=False)
-class WeightedSamples:
-    """Samples of collective variables with weights for one temperature: what :class:`EmpiricalModel` and :func:`train` take.
-
-    Attributes
-    ----------
-    x : ndarray [K, n]
-        Raw values (rad, nm), one copy (ladder, walker) after the other.
-    logWeights : ndarray [K]
-        The weights add up to 1.
-    copy : ndarray [K]
-        Which of the independent copies each sample comes from.
-    variables : Variables
-    temperature : float
-        The target temperature in K.
-    steps : int
-        Time steps of all copies and replicas together.
-    seconds : float
-        Wall time of the run that made them; of a resumed one, since it was resumed.
-    """
-
-    x: np.ndarray
-    logWeights: np.ndarray
-    copy: np.ndarray
-    variables: _core.Variables
-    temperature: float
-    steps: int
-    seconds: float
-
-    @property
-    def nEff(self) -> float:
-        """Effective number of samples, 1/sum(w^2). It counts neighbours in time as independent, so it is an upper bound."""
-        return float(np.exp(-np.logaddexp.reduce(2*self.logWeights)))
-
-    def parts(self) -> List[Tuple[np.ndarray, np.ndarray]]:
-        """(x [k, n], logWeights [k]) of each copy alone, the weights of each adding up to 1: whatever is estimated from them differs by its error."""
-        result = []
-        for i in range(int(self.copy.max())+1):
-            w = self.logWeights[self.copy == i]
-            result.append((self.x[self.copy == i], w-np.logaddexp.reduce(w)))
-        return result
-
-    def error(self, estimate: Callable[[np.ndarray, np.ndarray], Any]) -> Any:
-        """Standard error of ``estimate(x, logWeights)``, a number or array, from the independent copies; nan where there is only one."""
-        values = np.array([estimate(x, w) for x, w in self.parts()], dtype=float)
-        if len(values) < 2:
-            return np.full(values.shape[1:], np.nan)[()]
-        return np.std(values, axis=0, ddof=1)/np.sqrt(len(values))
-
-    def thinned(self, most: int = 50_000) -> Tuple[np.ndarray, np.ndarray]:
-        """At most `most` samples, evenly chosen: (x [k, n], logWeights [k])."""
-        keep = np.linspace(0, len(self.x)-1, min(most, len(self.x))).astype(int)
-        w = self.logWeights[keep]
-        return self.x[keep], w-np.logaddexp.reduce(w)
-
-    def basin(self, near: Sequence[Any], logSnr: float = 4.0, maxShift: float = 1.0) -> np.ndarray:
-        """The centre [n] (rad, nm) of the basin that a structure lies in: a maximum of the samples' density, uphill from `near` by mean shift.
-
-        The kernel of the mean shift is the denoising distribution at `logSnr` (for torsions a von Mises distribution of kappa = exp(logSnr)), so what it finds is where a
-        curve with ends of that log-SNR can start.
-
-        Parameters
-        ----------
-        near : sequence [n]
-            Raw values, for example ``variables.measure(positions)``.
-        logSnr : float
-        maxShift : float
-            How far `near` may lie from the centre: in rad, and in units of their scale for variables that are not torsions.
-
-        Raises
-        ------
-        ValueError
-            Fewer than 30 effective samples lie there, or the next basin is farther than `maxShift`: the structure is outside what was sampled.
-        """
-        what, names = f"{type(self).__name__}.basin", self.variables.names
-        begin = c = np.array([_number(x) for x in near])
-        if c.shape != (len(names),) or not np.all(np.isfinite(c)):
-            raise ValueError(f"{what}: expected {len(names)} finite values ({', '.join(names)}), but got {c.tolist()}")
-        period, scale = np.array([v.period for v in self.variables]), np.array([v.scale for v in self.variables])
-
-        def shift(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-            return _difference(a, b, period)/np.where(period > 0, 1.0, scale)
-
-        model = self._model
-        for _ in range(500):
-            moments = model.moments(self.variables.naturalParameter(c, logSnr)[None])
-            before, c = c, np.asarray(self.variables.meanPosition(moments.mu))[0]
-            if np.abs(shift(c, before)).max() < 1e-6:
-                break
-        moved = shift(c, begin)
-        nEff = float(model.moments(self.variables.naturalParameter(c, logSnr)[None]).nEff[0])
-        if nEff < _core.MIN_N_EFF or np.linalg.norm(moved) > maxShift:
-            worst = int(np.argmax(np.abs(moved)))
-            raise ValueError(f"{what}: the structure at "+", ".join(f"{n} {v:.2f}" for n, v in zip(names, begin))+" lies outside what was sampled: the next basin, at "
-                             + ", ".join(f"{n} {v:.2f}" for n, v in zip(names, c))+f", is {np.linalg.norm(moved):.2f} away ({names[worst]} by {abs(moved[worst]):.2f}; at most {maxShift:g} "
-                             f"is allowed) and holds {nEff:.0f} effective samples (at least {_core.MIN_N_EFF:.0f} are needed). Sample longer or hotter, start replicas from this structure, or relax "
-                             "it first: it may not be a minimum")
-        return c
-
-    @functools.cached_property
-    def _model(self) -> _core.EmpiricalModel:
-        x, logWeights = self.thinned()
-        return _core.EmpiricalModel(x, self.variables, logWeights)
-
-    @functools.cached_property
-    def surface(self) -> FreeEnergySurface:
-        """F of two torsions from all samples, with the error that the copies' differences give. ValueError for other variables."""
-        if [v.kind for v in self.variables] != ["torsion"]*2:
-            raise ValueError(f"{type(self).__name__}.surface: expected two torsions, but the variables are {', '.join(self.variables.names)}")
-        return surfaceOf(self.parts(), self.temperature, self.variables.names)
-
-    def save(self, path: Union[str, os.PathLike]) -> None:
-        """Write the samples as .npz, which :func:`readSamples` and the program read: ``x``, ``log_weights``, ``copy`` and ``variables``."""
-        path = Path(path)
-        if path.suffix != ".npz":
-            raise ValueError(f"{type(self).__name__}.save: expected a name that ends in .npz, got '{path.name}'")
-        replace(path, lambda file: np.savez_compressed(file, x=self.x.astype(np.float32), log_weights=self.logWeights.astype(np.float32), copy=self.copy.astype(np.int16),
-                                                       variables=np.array(self.variables.toJson())))
-
-    def __repr__(self) -> str:
-        return (f"{type(self).__name__}({len(self.x):,} samples of {', '.join(self.variables.names)} for {self.temperature:g} K, N_eff {self.nEff:,.0f}; "
-                f"{int(self.copy.max())+1} copies, {self.steps:,} steps)")
-
-
-def surfaceOf(parts: Sequence[Tuple[np.ndarray, np.ndarray]], temperature: float, names: Sequence[str] = ("phi", "psi")) -> FreeEnergySurface:
-    """The surface of all samples; its `error` is the standard error of the mean of the copies' own surfaces.
-
-    Parameters
-    ----------
-    parts : list of (x [K, 2], logWeights [K])
-        One entry a copy. All copies count equally, however their weights are normalised.
-    temperature : float
-        K.
-    names : sequence of two str
-    """
-    logW = [w-np.logaddexp.reduce(w) for _, w in parts]
-    surface = FreeEnergySurface.fromSamples(np.concatenate([x for x, _ in parts]), np.concatenate(logW), temperature, names=names)
-    low = (surface.values < LOW) & surface.sampled
-    own = [FreeEnergySurface.fromSamples(x, w, temperature).values for (x, _), w in zip(parts, logW)]
-    surface.error = np.std([F-F[low].mean() for F in own], axis=0, ddof=1)/np.sqrt(len(parts)) if len(parts) > 1 else None
-    return surface
-
-
-def errorBelow(surface: FreeEnergySurface, below: float = LOW) -> float:
-    """Root mean square error of `surface` in kJ/mol where F is under `below`; NaN when it is not known."""
-    if surface.error is None:
-        return float("nan")
-    return float(np.sqrt(np.mean(surface.error[(surface.values < below) & surface.sampled]**2)))
-
-
-# ---- copies side by side
-
-_counters: Any = None
-
-
-def _startWorker(counters: Any) -> None:
-    global _counters
-    _counters = counters
-    _dieWithParent()
-
-
-def _runTask(function: Callable, index: int, task: Any) -> Any:
-    def count(done: int) -> None:
-        _counters[index] = done
-
-    return function(task, count)
-
-
-def _sideBySide(what: str, function: Callable, tasks: Sequence[Any], total: int, processes: int, progress: Optional[Callable[[int, int], Any]]) -> List[Any]:
-    """[function(task, count) for each task], in processes; count(done) tells the number of steps done, and progress(done, total) is called with the sum."""
-    if processes == 1 or len(tasks) == 1:
-        results, before = [], 0
-        for task in tasks:
-            latest = [0]
-
-            def count(done: int) -> None:
-                latest[0] = done
-                if progress is not None:
-                    progress(before+done, total)
-
-            results.append(function(task, count))
-            before += latest[0]
-        return results
-    context = get_context("spawn")  # threads and GPU contexts do not survive a fork
-    counters = context.Array("q", len(tasks), lock=False)
-    pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context, initializer=_startWorker, initargs=(counters,))
-    try:
-        futures = [pool.submit(_runTask, function, i, task) for i, task in enumerate(tasks)]
-        pending = set(futures)
-        while pending:
-            finished, pending = waitFor(pending, timeout=0.5)
-            for future in finished:
-                future.result()
-            if progress is not None:
-                progress(sum(counters), total)
-        return [future.result() for future in futures]
-    except BrokenProcessPool as e:
-        raise RuntimeError(f"{what}: the worker processes could not start, or died. With processes > 1 a script is imported again by each worker, so what it does must stand under\n"
-                           "    if __name__ == \"__main__\":\nand it must be a file. Or use processes=1") from e
-    finally:
-        # Workers look at nothing while they run, so on Ctrl-C and errors they are ended.
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@dataclass
-class _Template:
-    """A Simulation in strings, so that it can be sent to another process."""
-
-    system: str
-    integrator: str
-    state: str
-    topology: app.Topology
-    platform: str
-    properties: Dict[str, str]
-
-    @classmethod
-    def of(cls, simulation: app.Simulation) -> _Template:
-        context, serialize = simulation.context, openmm.XmlSerializer.serialize
-        platform = context.getPlatform()
-        return cls(serialize(context.getSystem()), serialize(context.getIntegrator()), serialize(context.getState(positions=True, velocities=True, parameters=True)),
-                   simulation.topology, platform.getName(), {name: platform.getPropertyValue(context, name) for name in platform.getPropertyNames()})
-
-    def simulation(self, change: Callable[[openmm.System], Any], seed: int) -> Tuple[app.Simulation, Any]:
-        """A Simulation of the System that `change` has worked on, at the template's positions, and what `change` returned."""
-        read = openmm.XmlSerializer.deserialize
-        system, integrator = read(self.system), read(self.integrator)
-        result = change(system)
-        integrator.setRandomNumberSeed(seed)
-        simulation = app.Simulation(self.topology, system, integrator, openmm.Platform.getPlatformByName(self.platform), self.properties)
-        _setPositions(simulation.context, read(self.state))
-        return simulation, result
-
-
-def _check(what: str, simulation: app.Simulation, variables: Iterable[Any], numbers: Dict[str, Tuple[Any, int]]) -> None:
-    for name, (value, least) in numbers.items():
-        if int(value) != value or value < least:
-            raise ValueError(f"{what}: {name} must be a whole number, {least} or more, but it is {value}")
-    n = simulation.system.getNumParticles()
-    for v in variables:
-        atoms = [a for site in v.atoms for a in (site if isinstance(site, (list, tuple)) else [site])]
-        if not atoms:
-            raise ValueError(f"{what}: variable '{v.name}' names no atoms, so it cannot be measured")
-        if min(atoms) < 0 or max(atoms) >= n:
-            raise ValueError(f"{what}: variable '{v.name}' is made of the atoms {atoms}, but the System has {n} particles, counted from 0")
-    for force in simulation.system.getForces():
-        if "Barostat" in type(force).__name__:
-            raise ValueError(f"{what}: the System holds a {type(force).__name__}; samples are taken at constant volume, so leave it out")
-        if openmm_wrapper.SpacetimeForce._cast(force) is not None:
-            raise ValueError(f"{what}: the System holds a SpacetimeForce, whose bias would tilt the samples; sample first, and add it to another System")
-    positions = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
-    if not np.all(np.isfinite(positions)) or not positions.any():
-        raise ValueError(f"{what}: the simulation's positions are {'not finite' if positions.any() else 'all zero'}; set them with simulation.context.setPositions()")
 
 
 # ---- temperature exchange
