@@ -94,9 +94,15 @@ def openExchange(out: Path, curve: Any, states: Any, seed: int) -> Any:
                               equilibrationSteps=500, blockIterations=10, directory=folder, resume=(folder / "checkpoint.npz").exists())
 
 
-def exchangeStates(curve: Any, size: Size) -> Any:
+def shippedSamples() -> tuple[np.ndarray, np.ndarray]:
+    """Torsions [K, 2] in rad, and the logarithms [K] of their weights."""
     with np.load(md.HERE / "data" / "alanine_vacuum_300K.npz") as data:
-        return st.exchangeStates(curve, numStates=size.states, temperatures=md.TEMPERATURE, samples=data["x"].astype(float), logWeights=data["log_weights"].astype(float))
+        return data["x"].astype(float), data["log_weights"].astype(float)
+
+
+def exchangeStates(curve: Any, size: Size) -> Any:
+    samples, logWeights = shippedSamples()
+    return st.exchangeStates(curve, numStates=size.states, temperatures=md.TEMPERATURE, samples=samples, logWeights=logWeights)
 
 
 def runExchange(job: tuple[str, str, int, Size]) -> None:
@@ -235,8 +241,7 @@ def addFigures(out: Path, report: Any, curves: dict[str, Any], exact: Any, netwo
     from openmmspacetime import plots  # here, because every worker process imports this file again
 
     means = {row: np.asarray(curve.variables.meanPosition(exact.moments(curve.eta).mu)) for row, curve in curves.items()}
-    with np.load(md.HERE / "data" / "alanine_vacuum_300K.npz") as data:
-        samples, logWeights = data["x"].astype(float), data["log_weights"].astype(float)
+    samples, logWeights = shippedSamples()
     figures = [*plots.standardFigures(report, curves, means, ("C5", "C7ax"))[:3],  # its committors come below, with those of the highest F
                (plots.freeEnergyProfile({"MBAR": free, "TI": integrated}, network), "Free energy along the network's curve",
                 "From the replica exchange by two estimators, and what the network itself says (dashed)."),
@@ -283,8 +288,7 @@ def main() -> int:
     print("Alanine dipeptide in vacuum, amber14, 300 K: free energies and committors")
 
     progress.step("Models: the exact posterior of the shipped samples, and a network trained on them")
-    with np.load(md.HERE / "data" / "alanine_vacuum_300K.npz") as data:
-        samples, logWeights = data["x"].astype(float), data["log_weights"].astype(float)
+    samples, logWeights = shippedSamples()
     surface = md.surfaceFromWalkers(walkersOf(samples, logWeights))
     if arguments.quick:
         samples, logWeights = samples[::5], logWeights[::5]

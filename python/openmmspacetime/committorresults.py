@@ -14,6 +14,7 @@ import numpy as np
 
 from . import ensemble
 from .analysis import _meanError
+from .report import _plain
 from .transitionframes import _FRAME_COLUMNS, TransitionFrames
 
 __all__ = ["CommittorResult", "TransitionStates"]
@@ -161,20 +162,16 @@ class CommittorResult:
 
     def asDict(self) -> Dict[str, Any]:
         """Plain numbers and lists, for JSON: what was measured, and the figures that follow from it."""
-        def plain(x: np.ndarray) -> list:
-            return [None if isinstance(v, float) and not math.isfinite(v) else v for v in np.asarray(x).tolist()]
-
         content: Dict[str, Any] = {"format": FORMAT, "version": VERSION}
         for name in ("shots", "maxSteps", "seed", "source", "names"):
             content[name] = getattr(self, name)
         for name in (*_COUNTS, "steps", *_FRAME_COLUMNS):
-            content[name] = plain(getattr(self, name))
-        content["variables"] = self.variables.tolist()
-        content["p"], content["error"], content["interval95"] = plain(self.p), plain(self.error), [plain(row) for row in self.interval()]
+            content[name] = getattr(self, name)
+        content["variables"] = self.variables
+        content["p"], content["error"], content["interval95"] = self.p, self.error, self.interval()
         for name in ("mean", "meanError", "meanBinomialError", "shareNear", "varianceRatio", "undecided"):
-            value = getattr(self, name)
-            content[name] = value if math.isfinite(value) else None
-        return content
+            content[name] = getattr(self, name)
+        return _plain(content)
 
     def save(self, path: Union[str, os.PathLike]) -> None:
         """Write a JSON file, which :meth:`load` reads."""

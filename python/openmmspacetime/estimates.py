@@ -6,9 +6,6 @@ import logging
 import math
 from typing import Any, List, NamedTuple, Sequence
 
-import numpy as np
-
-
 __all__ = ["Estimate"]
 
 
@@ -41,17 +38,6 @@ def _plusMinus(value: float, error: float = math.nan) -> str:
     if not math.isfinite(value):
         return "-"
     return f"{round(value, 2)+0.0:.2f}"+(f" +- {error:.2f}" if math.isfinite(error) else "")  # + 0.0 makes -0 a 0
-
-
-def _plain(x: Any) -> Any:
-    """Lists and numbers for JSON; what is not finite becomes None."""
-    if isinstance(x, dict):
-        return {key: _plain(value) for key, value in x.items()}
-    if isinstance(x, (np.ndarray, np.generic)):
-        x = x.tolist()
-    if isinstance(x, (list, tuple)):
-        return [_plain(y) for y in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> List[str]:

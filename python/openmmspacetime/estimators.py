@@ -25,7 +25,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from .estimates import Estimate, _aligned, _plain, _plusMinus, _pymbar
+from .estimates import Estimate, _aligned, _plusMinus, _pymbar
+from .report import _plain
 from .statesamples import StateSamples, _means, _standardErrors
 
 __all__ = ["FreeEnergies", "FreeEnergyHistogram", "mbar", "thermodynamicIntegration"]

@@ -33,7 +33,7 @@ import openmm
 from openmm import app, unit
 from openmm.app.internal.multistatesampler import MultistateSampler
 
-from . import _core
+from . import _core, report
 from .force import SpacetimeForce, _value
 from .sampling import PathEnsemble
 
@@ -354,11 +354,7 @@ class ExchangeReport:
 
     def asDict(self) -> Dict[str, Any]:
         """Plain lists and numbers, for JSON; nan becomes None."""
-        def plain(x: Any) -> Any:
-            x = np.asarray(x).tolist()
-            return [None if isinstance(y, float) and math.isnan(y) else y for y in x] if isinstance(x, list) else x
-
-        return {**{name: plain(value) for name, value in vars(self).items()}, "difference": plain(self.difference), "suspicious": self.suspicious}
+        return report._plain({**vars(self), "difference": self.difference, "suspicious": self.suspicious})
 
     @property
     def table(self) -> str:

@@ -83,7 +83,7 @@ _FRAME_COLUMNS = ("path", "frame", "step", "s", "height")
 def _collect(paths: PathEnsemble, chosen: Sequence[Tuple[int, int]], height: Sequence[float], source: str) -> TransitionFrames:
     """The frames (position in the ensemble, frame)."""
     records = [paths[i] for i, _ in chosen]
-    loaded = [ensemble.readFrame(r.trajectory, paths.topology, f) for r, (_, f) in zip(records, chosen)]
+    loaded = [paths.frame(i, f) for i, f in chosen]
     steps = np.array([r.frameSteps[f] for r, (_, f) in zip(records, chosen)])
     return TransitionFrames(positions=np.array([x for x, _ in loaded]), boxes=None if loaded[0][1] is None else np.array([b for _, b in loaded]),
                             path=np.array([r.index for r in records]), frame=np.array([f for _, f in chosen]), step=steps,

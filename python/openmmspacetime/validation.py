@@ -9,7 +9,8 @@ from typing import Any, Dict, List
 import numpy as np
 
 from . import _core
-from .estimates import _aligned, _plain, _plusMinus
+from .estimates import _aligned, _plusMinus
+from .report import _plain
 from .statesamples import StateSamples, _means, _standardErrors
 
 __all__ = ["ModelValidation", "validateModel"]

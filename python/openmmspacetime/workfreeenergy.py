@@ -14,8 +14,9 @@ import numpy as np
 from . import _core
 from .analysis import _number
 from .ensemble import PathEnsemble
-from .estimates import Estimate, _aligned, _plain, _plusMinus
+from .estimates import Estimate, _aligned, _plusMinus
 from .estimators import OVERLAP, FreeEnergies, _gap
+from .report import _plain
 from .surface import GAS_CONSTANT
 
 __all__ = ["FreeEnergyComparison", "WorkFreeEnergy", "bar", "compareFreeEnergies"]
