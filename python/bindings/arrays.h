@@ -60,6 +60,41 @@ inline nb::object stack(const std::vector<Eigen::MatrixXd>& matrices) {
     return nb::cast(nb::ndarray<nb::numpy, double>(data, {n, m, m}, owner));
 }
 
+/// numpy's array of whatever holds numbers: lists, arrays, tensors on any device. `what` is called so in errors.
+inline nb::object numpyOf(nb::object x, const std::string& what) {
+    if (nb::hasattr(x, "detach"))
+        x = x.attr("detach")().attr("cpu")().attr("numpy")();
+    try {
+        return nb::module_::import_("numpy").attr("asarray")(x);
+    }
+    catch (nb::python_error& e) {
+        throw std::invalid_argument(what + ": expected an array of numbers: " + nb::str(e.value()).c_str());
+    }
+}
+
+/// The floats of a numpy array that must have this shape, as those that Python functions return must.
+inline nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu> floatsOfShape(const nb::object& array, const std::vector<size_t>& shape, const std::string& what) {
+    using namespace nb::literals;
+    nb::object floats64;
+    try {
+        floats64 = nb::module_::import_("numpy").attr("ascontiguousarray")(array, "dtype"_a = "float64");
+    }
+    catch (nb::python_error& e) {
+        throw std::invalid_argument(what + ": expected numbers: " + nb::str(e.value()).c_str());
+    }
+    std::string expected;
+    for (size_t s : shape)
+        expected += (expected.empty() ? "(" : ", ") + std::to_string(s);
+    const auto result = nb::cast<nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu>>(floats64);
+    bool fits = result.ndim() == shape.size();
+    for (size_t i = 0; fits && i < shape.size(); i++)
+        fits = result.shape(i) == shape[i];
+    if (!fits)
+        throw std::invalid_argument(what + ": expected the shape " + expected + (shape.size() == 1 ? ",)" : ")") + ", got " +
+                                    nb::str(nb::object(array.attr("shape"))).c_str());
+    return result;
+}
+
 /// None for an empty vector.
 inline std::optional<Eigen::VectorXd> optional(const Eigen::VectorXd& v) { return v.size() ? std::optional<Eigen::VectorXd>(v) : std::nullopt; }
 

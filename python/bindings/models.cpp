@@ -65,7 +65,6 @@ protected:
     double derivativeError() const override { return jacobian.is_none() ? std::pow(valueError(), 2.0 / 3) : valueError(); }
 
 private:
-    using Array = nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu>;
     static constexpr int Trials = 24;
     static constexpr double JacobianTolerance = 0.02;
 
@@ -73,39 +72,12 @@ private:
 
     static nb::object inputsAsArray(const MatrixXd& x) { return nb::cast(rowsOf(x)); }
 
-    /// numpy's array of whatever holds numbers: lists, arrays, tensors on any device.
-    static nb::object asArray(nb::object x) {
-        if (nb::hasattr(x, "detach"))
-            x = x.attr("detach")().attr("cpu")().attr("numpy")();
-        try {
-            return nb::module_::import_("numpy").attr("asarray")(x);
-        }
-        catch (nb::python_error& e) {
-            throw std::invalid_argument(std::string("CallableModel: expected an array of numbers: ") + nb::str(e.value()).c_str());
-        }
-    }
+    static nb::object asArray(const nb::object& x) { return numpyOf(x, "CallableModel"); }
 
     static nb::object call(const nb::object& f, const Inputs& inputs) { return asArray(f(inputsAsArray(inputs.x), VectorXd(inputs.level))); }
 
-    static Array numbers(const nb::object& array, const std::vector<size_t>& shape, const char* what) {
-        nb::object floats64;
-        try {
-            floats64 = nb::module_::import_("numpy").attr("ascontiguousarray")(array, "dtype"_a = "float64");
-        }
-        catch (nb::python_error& e) {
-            throw std::invalid_argument(std::string("CallableModel: ") + what + ": expected numbers: " + nb::str(e.value()).c_str());
-        }
-        std::string expected;
-        for (size_t s : shape)
-            expected += (expected.empty() ? "(" : ", ") + std::to_string(s);
-        const Array result = nb::cast<Array>(floats64);
-        bool fits = result.ndim() == shape.size();
-        for (size_t i = 0; fits && i < shape.size(); i++)
-            fits = result.shape(i) == shape[i];
-        if (!fits)
-            throw std::invalid_argument(std::string("CallableModel: ") + what + ": expected the shape " + expected + "), got " +
-                                        nb::str(nb::object(array.attr("shape"))).c_str());
-        return result;
+    static auto numbers(const nb::object& array, const std::vector<size_t>& shape, const char* what) {
+        return floatsOfShape(array, shape, std::string("CallableModel: ") + what);
     }
 
     nb::object function, jacobian;
