@@ -55,6 +55,7 @@ protected:
     MatrixXd compute(const MatrixXd& x, long draw) const override {
         nb::gil_scoped_acquire gil;
         const size_t n = x.cols();
+        addEvaluations(x.cols());
         const nb::object result = drawn ? scoreFunction(rowsOf(x), draw) : scoreFunction(rowsOf(x));
         return MatrixXd::Map(floatsOfShape(numpyOf(result, Score), {n, static_cast<size_t>(D)}, Score).data(), D, n);
     }
@@ -157,7 +158,7 @@ void bindDensity(nb::module_& m) {
         "    the same number must mean the same noise at every point.\n"
         "dimension : int\n    D.\nperiods : array [D], optional\n    Length of one turn of each coordinate, 0 where it is not periodic.\n"
         "logDensity : callable(x), optional\n    log p [K] up to a constant.\nstochastic : bool\n"
-        "rangeProblem : callable(x), optional\n    Why the density at the point x [D] is zero or unknown, a str; '' or None where it is known.\n\n"
+        "rangeProblem : callable(x), optional\n    Why the density at the point x [D] is zero or unknown, a str that goes on from the point, such as \"lies below the surface\"; '' or None where it is known.\n\n"
         "Raises\n------\nValueError\n    For a dimension or periods that are none, and, when it is used, for results of the wrong shape or that are not finite. What the functions raise is raised.")
         .def("__init__", [](CallableDensity* self, nb::callable score, int dimension, nb::handle periods, nb::object logDensity, bool stochastic, nb::object range) {
             new (self) CallableDensity(std::move(score), dimension, periods, std::move(logDensity), stochastic, std::move(range)); },

@@ -76,7 +76,7 @@ private:
 
     static nb::object call(const nb::object& f, const Inputs& inputs) { return asArray(f(inputsAsArray(inputs.x), VectorXd(inputs.level))); }
 
-    static auto numbers(const nb::object& array, const std::vector<size_t>& shape, const char* what) {
+    static FloatArray numbers(const nb::object& array, const std::vector<size_t>& shape, const char* what) {
         return floatsOfShape(array, shape, std::string("CallableModel: ") + what);
     }
 

@@ -66,16 +66,10 @@ def _point(field: _core.DensityField, point, what: str) -> np.ndarray:
 
 
 def _nodes(field: _core.DensityField, path, what: str) -> np.ndarray:
-    """Coordinates [K, D] of a path: that of an object which has one, or raw values, whose neighbours are joined the short way round."""
-    given = getattr(path, "path", path)
-    raw = _rows(given, field.dimension, what)
+    """Coordinates [K, D] of a path: that of an object which has one, or raw values."""
+    raw = _rows(getattr(path, "path", path), field.dimension, what)
     model = _modelDensity(field)
-    x = raw if model is None else model.coordinates(raw)
-    if given is path:
-        for j, period in enumerate(field.periods):
-            if period > 0:
-                x[:, j] = np.unwrap(x[:, j], period=period)
-    return x
+    return raw if model is None else model.coordinates(raw)
 
 
 @dataclasses.dataclass(repr=False)
@@ -111,7 +105,7 @@ class DensityPath:
     windings : list of int [n]
         Whole turns added to the short way round.
     converged : bool
-        Whether the residual fell below the tolerance; of extrapolated and given paths nothing is known.
+        Whether the residual fell below the tolerance; of extrapolated paths whether they came to their full length. False for given paths.
     iterations, evaluations, seconds
         What the path cost: iterations on the finest level, scores, and seconds.
     maxSpeedError : float

@@ -351,7 +351,7 @@ class FreeEnergySurface:
 
         def unsampled(c: np.ndarray) -> str:
             i, j = np.round((wrap(c) + np.pi) * shape / (2 * np.pi)).astype(int) % shape
-            return "" if self.sampled[i, j] else f"no sample supports the surface at {self.names[0]} = {wrap(c[0]):.3g}, {self.names[1]} = {wrap(c[1]):.3g}"
+            return "" if self.sampled[i, j] else "lies where no sample supports the surface"
 
         return _core.CallableDensity(lambda c: -beta * self.gradient(c), 2, periods=[2 * np.pi] * 2, logDensity=lambda c: -beta * self(c), rangeProblem=unsampled)
 
