@@ -79,7 +79,7 @@ inline FloatArray floatsOfShape(const nb::object& array, const std::vector<size_
     using namespace nb::literals;
     nb::object floats64;
     try {
-        floats64 = nb::module_::import_("numpy").attr("ascontiguousarray")(array, "dtype"_a = "float64");
+        floats64 = nb::module_::import_("numpy").attr("asarray")(array, "dtype"_a = "float64", "order"_a = "C");
     }
     catch (nb::python_error& e) {
         throw std::invalid_argument(what + ": expected numbers: " + nb::str(e.value()).c_str());

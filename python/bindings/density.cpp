@@ -99,6 +99,17 @@ DensityGeodesicOptions::Start startFromName(const std::string& name) {
     throw std::invalid_argument("densityGeodesic: expected start 'lerp', 'slerp' or a path, got '" + name + "'");
 }
 
+/// LERP or SLERP between two points from Python.
+auto baseline(MatrixXd (*between)(const VectorXd&, const VectorXd&, int), const std::string& name) {
+    return [between, name](nb::handle endA, nb::handle endB, int points) {
+        const VectorXd a = vectorOf(endA, "a"), b = vectorOf(endB, "b");
+        if (a.size() != b.size() || a.size() == 0 || points < 2)
+            throw std::invalid_argument(name + ": expected two points of as many coordinates and at least 2 points between them, got " + std::to_string(a.size()) + " and " +
+                                        std::to_string(b.size()) + " coordinates and " + std::to_string(points) + " points");
+        return rowsOf(between(a, b, points));
+    };
+}
+
 }  // namespace
 
 void bindDensity(nb::module_& m) {
@@ -225,8 +236,8 @@ void bindDensity(nb::module_& m) {
           },
           "field"_a, "x"_a, "tau"_a, "tolerance"_a = 1e-4, "sphere"_a = false);
     m.def("unitTangents", [](nb::handle nodes) { return rowsOf(unitTangents(columnsOf(nodes, "path"))); }, "x"_a, "Unit tangents [N+1, D] of nodes [N+1, D] at equal distances.");
-    m.def("lerp", [](nb::handle a, nb::handle b, int points) { return rowsOf(lerp(vectorOf(a, "a"), vectorOf(b, "b"), points)); }, "a"_a, "b"_a, "points"_a);
-    m.def("slerp", [](nb::handle a, nb::handle b, int points) { return rowsOf(slerp(vectorOf(a, "a"), vectorOf(b, "b"), points)); }, "a"_a, "b"_a, "points"_a);
+    m.def("lerp", baseline(&lerp, "lerp"), "a"_a, "b"_a, "points"_a);
+    m.def("slerp", baseline(&slerp, "slerp"), "a"_a, "b"_a, "points"_a);
 
     nb::class_<SequenceAnalysis>(m, "SequenceAnalysis", "As the core gives it: openmmspacetime.SequenceAnalysis documents it.")
         .def_ro("frames", &SequenceAnalysis::frames)
