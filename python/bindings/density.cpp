@@ -2,6 +2,7 @@
 // Probability-density geodesics; openmmspacetime/density.py is their documented face.
 #include "spacetime/DensityPath.h"
 #include "arrays.h"
+#include "holding.h"
 #include "interruptible.h"
 #include <nanobind/eigen/dense.h>
 #include <nanobind/stl/string.h>
@@ -29,6 +30,8 @@ public:
                 throw std::invalid_argument("CallableDensity: expected a positive period of coordinate " + std::to_string(i) + ", or 0 where it is not periodic, got " +
                                             std::to_string(turns[i]));
     }
+
+    std::vector<nb::object*> held() { return {&scoreFunction, &densityFunction, &rangeFunction}; }
 
     int dimension() const override { return D; }
     VectorXd periods() const override { return turns; }
@@ -70,11 +73,23 @@ private:
     VectorXd turns;
 };
 
-/// A GuidedDensity that keeps its fields alive.
-class OwningGuidedDensity : public GuidedDensity {
+/// A ModelDensity that keeps its model alive.
+class HoldingModelDensity : public ModelDensity {
 public:
-    OwningGuidedDensity(nb::tuple fields, std::vector<double> weights) : GuidedDensity(pointers(fields), std::move(weights)), owned(std::move(fields)) {}
-    nb::tuple fieldsOfPython() const { return owned; }
+    HoldingModelDensity(nb::object m, double logSnr, int draws, unsigned seed) : ModelDensity(nb::cast<const PosteriorModel&>(m), logSnr, draws, seed), object(std::move(m)) {}
+    nb::object modelObject() const { return object; }
+    std::vector<nb::object*> held() { return {&object}; }
+
+private:
+    nb::object object;
+};
+
+/// A GuidedDensity that keeps its fields alive.
+class HoldingGuidedDensity : public GuidedDensity {
+public:
+    HoldingGuidedDensity(nb::tuple fields, std::vector<double> weights) : GuidedDensity(pointers(fields), std::move(weights)), objects(std::move(fields)) {}
+    nb::object fieldObjects() const { return objects; }
+    std::vector<nb::object*> held() { return {&objects}; }
 
 private:
     static std::vector<const DensityField*> pointers(const nb::tuple& fields) {
@@ -88,7 +103,7 @@ private:
         return result;
     }
 
-    nb::tuple owned;
+    nb::object objects;
 };
 
 DensityGeodesicOptions::Start startFromName(const std::string& name) {
@@ -136,7 +151,7 @@ void bindDensity(nb::module_& m) {
         .def("rangeProblem", [](const DensityField& f, nb::handle x) { return f.rangeProblem(vectorOf(x, "x")); }, "x"_a,
              "Why the density at the coordinates x [D] is zero or unknown; '' where it is known.");
 
-    nb::class_<ModelDensity, DensityField>(m, "ModelDensity",
+    nb::class_<HoldingModelDensity, DensityField>(m, "ModelDensity", holdingSlots<HoldingModelDensity>(),
         "The density of a model's data seen through noise, at one log-SNR.\n\n"
         "Coordinates are one a variable: (raw - shift)/scale of an unlifted variable, the phase 2 pi raw/period of a lifted one, in rad. With k = exp(logSnr) scores are\n"
         "k (E[c\\|y] - y) (Tweedie's formula) and k (E[sin] cos phi - E[cos] sin phi): those of the data's density smoothed by a Gaussian of variance 1/k, or by a von Mises\n"
@@ -144,25 +159,26 @@ void bindDensity(nb::module_& m) {
         "Parameters\n----------\nmodel : PosteriorModel\nlogSnr : float\n    Noise level; high ones resolve detail, low ones see the large features of the density.\n"
         "draws : int\n    Above 0 the score is its mean over so many noisy copies of the point (arXiv:2504.06675).\nseed : int\n    Of the draws.\n\n"
         "Raises\n------\nValueError\n    For a log-SNR that is not finite or below the model's range, or draws below 0.")
-        .def(nb::init<const PosteriorModel&, double, int, unsigned>(), "model"_a, "logSnr"_a, "draws"_a = 0, "seed"_a = 1, nb::keep_alive<1, 2>())
-        .def_prop_ro("model", &ModelDensity::model, nb::rv_policy::reference_internal)
-        .def_prop_ro("variables", [](const ModelDensity& f) { return f.variables(); })
+        .def("__init__", [](HoldingModelDensity* self, nb::handle_t<PosteriorModel> model, double logSnr, int draws, unsigned seed) {
+            new (self) HoldingModelDensity(nb::borrow(model), logSnr, draws, seed); }, "model"_a, "logSnr"_a, "draws"_a = 0, "seed"_a = 1)
+        .def_prop_ro("model", &HoldingModelDensity::modelObject)
+        .def_prop_ro("variables", [](const HoldingModelDensity& f) { return f.variables(); })
         .def_prop_ro("logSnr", &ModelDensity::logSnr)
         .def_prop_ro("draws", &ModelDensity::draws)
-        .def("coordinates", [](const ModelDensity& f, nb::handle raw) { return rowsOf(f.coordinates(columnsOf(raw, "raw"))); }, "raw"_a,
+        .def("coordinates", [](const HoldingModelDensity& f, nb::handle raw) { return rowsOf(f.coordinates(columnsOf(raw, "raw"))); }, "raw"_a,
              "Coordinates [K, D] of raw values [K, D] (rad, nm); whole turns are kept.")
-        .def("raw", [](const ModelDensity& f, nb::handle x) { return rowsOf(f.raw(columnsOf(x, "x"))); }, "x"_a, "Raw values [K, D] (rad, nm) of coordinates [K, D].");
+        .def("raw", [](const HoldingModelDensity& f, nb::handle x) { return rowsOf(f.raw(columnsOf(x, "x"))); }, "x"_a, "Raw values [K, D] (rad, nm) of coordinates [K, D].");
 
-    nb::class_<OwningGuidedDensity, DensityField>(m, "GuidedDensity",
+    nb::class_<HoldingGuidedDensity, DensityField>(m, "GuidedDensity", holdingSlots<HoldingGuidedDensity>(),
         "A weighted sum of scores: several models or conditions at once.\n\nClassifier-free guidance with strength w is [unconditional, conditional] with the weights "
         "[1 - w, w]; two models with weights that sum to 1 give\nthe normalised product of their densities to those powers.\n\n"
         "Parameters\n----------\nfields : sequence of DensityField\n    Of the same dimension and periods.\nweights : sequence of float\n    One a field.\n\n"
         "Raises\n------\nValueError\n    Where they do not fit together.")
-        .def("__init__", [](OwningGuidedDensity* self, nb::iterable fields, std::vector<double> weights) {
-            new (self) OwningGuidedDensity(nb::tuple(fields), std::move(weights)); }, "fields"_a, "weights"_a)
-        .def_prop_ro("fields", &OwningGuidedDensity::fieldsOfPython);
+        .def("__init__", [](HoldingGuidedDensity* self, nb::iterable fields, std::vector<double> weights) {
+            new (self) HoldingGuidedDensity(nb::tuple(fields), std::move(weights)); }, "fields"_a, "weights"_a)
+        .def_prop_ro("fields", &HoldingGuidedDensity::fieldObjects);
 
-    nb::class_<CallableDensity, DensityField>(m, "CallableDensity",
+    nb::class_<CallableDensity, DensityField>(m, "CallableDensity", holdingSlots<CallableDensity>(),
         "A density whose score is a Python function.\n\n"
         "Parameters\n----------\nscore : callable(x) or callable(x, draw)\n"
         "    Gets points x [K, D] (float64) and returns grad log p there [K, D], an array or a tensor. Where `stochastic` it also gets the number of the draw:\n"
@@ -261,6 +277,7 @@ void bindDensity(nb::module_& m) {
         .def_ro("logSnr", &DensityPathFile::logSnr)
         .def_ro("path", &DensityPathFile::path)
         .def_prop_ro("raw", [](const DensityPathFile& f) { return rowsOf(f.raw); });
-    m.def("saveDensityPath", &saveDensityPath, "file"_a, "path"_a, "field"_a, "overwrite"_a);
+    m.def("saveDensityPath", [](const std::string& file, const DensityPath& path, const HoldingModelDensity& field, bool overwrite) { saveDensityPath(file, path, field, overwrite); },
+          "file"_a, "path"_a, "field"_a, "overwrite"_a);
     m.def("loadDensityPath", &loadDensityPath, "file"_a);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Models made of other people's denoisers: TorchScript files and Python functions.
 #include "arrays.h"
+#include "holding.h"
 #include "spacetime/TorchScriptModel.h"
 #include <nanobind/eigen/dense.h>
 #include <nanobind/nanobind.h>
@@ -39,6 +40,8 @@ public:
             throw std::invalid_argument("CallableModel: the jacobian disagrees with finite differences of the function at " + std::to_string(wrong) + " of " + std::to_string(Trials) +
                                         " random points: expected (d prediction_i/d x_j as [N, D, D], d prediction_i/d logSnr as [N, D])");
     }
+
+    std::vector<nb::object*> held() { return {&function, &jacobian}; }
 
 protected:
     Predictions predict(const Inputs& inputs, bool derivatives) const override {
@@ -120,7 +123,7 @@ void bindModels(nb::module_& m) {
         .def_prop_ro("derivatives", &TorchScriptModel::derivatives, "'forward' or 'reverse'.")
         .def_prop_ro("precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; });
 
-    nb::class_<CallableModel, DenoiserModel>(m, "CallableModel",
+    nb::class_<CallableModel, DenoiserModel>(m, "CallableModel", holdingSlots<CallableModel>(),
         "A denoiser given as a Python function.\n\nParameters\n----------\nfunction : callable(x, logSnr)\n"
         "    Gets x [N, D] and logSnr [N] (float64 arrays; with prediction 'edm' c_in x/alpha and c_noise) and returns the prediction [N, D], an array or a tensor.\n"
         "    Rows must not depend on each other. D counts one for an unlifted variable and two (cos, sin) for a lifted one.\n"

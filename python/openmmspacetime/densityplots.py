@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from .density import DensityPath, SequenceAnalysis, _modelDensity
 from .geodesics import _kelvin
 from .plotstyle import _ENERGY_MAP, _STYLE, COLOURS, _freeSide, _label, _mark, _onTorus
-from .surface import GAS_CONSTANT, FreeEnergySurface
+from .surface import GAS_CONSTANT, FreeEnergySurface, wrap
 
 __all__ = ["densityPaths", "densityProfiles", "sequenceAnalysis"]
 
@@ -41,6 +41,20 @@ def _freeEnergy(density: Any, x: np.ndarray, y: np.ndarray, kT: float) -> np.nda
     return -kT * (logDensity - logDensity.max())
 
 
+def _highest(line: np.ndarray, x: np.ndarray, y: np.ndarray, F: np.ndarray, middle: Optional[np.ndarray]) -> float:
+    """The highest of the grid's values next to the nodes of a line [N, 2], which comes back on the other side of the torus about `middle`."""
+    at = line if middle is None else wrap(line - middle) + middle
+    i, j = (np.clip(np.round((at[:, d] - axis[0]) / (axis[1] - axis[0])).astype(int), 0, len(axis) - 1) for d, axis in enumerate((x, y)))
+    return float(F[i, j].max())
+
+
+def _niceTop(value: float) -> float:
+    """The least number above `value` of which a twelfth is 1, 2, 2.5 or 5 times a power of ten."""
+    step = max(value, 1e-3) / 12
+    power = 10.0 ** np.floor(np.log10(step))
+    return 12 * power * next(f for f in (1, 2, 2.5, 5, 10) if f * power >= step * (1 - 1e-9))
+
+
 def densityPaths(density: Any, paths: Mapping[str, Any], states: Optional[Mapping[str, Sequence[float]]] = None, temperature=None, highest: Optional[float] = None,
                  limits: Optional[Sequence[tuple[float, float]]] = None, points: int = 161) -> Figure:
     """Paths on the map of a density of two variables, on the whole torus where both are torsions.
@@ -56,7 +70,7 @@ def densityPaths(density: Any, paths: Mapping[str, Any], states: Optional[Mappin
     temperature : float or Quantity, optional
         K: the map is -kT log p in kJ/mol instead of -log p in nats. A surface needs none.
     highest : float, optional
-        Top of the colour scale; 60 kJ/mol or 24 nats by default.
+        Top of the colour scale; by default some 1.4 times the highest point of the first path.
     limits : ((low, high), (low, high)), optional
         Part that is shown, raw units (rad for torsions); by default the whole torus, or the surroundings of the paths where there is none.
     points : int
@@ -90,10 +104,10 @@ def densityPaths(density: Any, paths: Mapping[str, Any], states: Optional[Mappin
         limits = np.stack([low - margin, high + margin], axis=1)
     kT = 1.0 if temperature is None else GAS_CONSTANT * _kelvin(temperature)
     inNats = not surface and temperature is None
-    top = highest if highest is not None else 24.0 if inNats else 60.0
     x, y = (np.linspace(*limit, points) for limit in limits)
     F = _freeEnergy(density, x, y, kT)
     middle = np.array([0.5 * (low + high) for low, high in limits])
+    top = highest if highest is not None else _niceTop(1.4 * _highest(next(iter(lines.values())), x, y, F, middle if torsions else None))
     with rc_context(_STYLE):
         figure = Figure(figsize=(5.6, 5.0), layout="constrained")
         axis = figure.subplots()
@@ -110,7 +124,7 @@ def densityPaths(density: Any, paths: Mapping[str, Any], states: Optional[Mappin
         for label, point in states.items() if states else (("", first[0]), ("", first[-1])):
             p = np.asarray(point, dtype=float)
             if torsions:
-                p = (p - middle + np.pi) % (2 * np.pi) - np.pi + middle
+                p = wrap(p - middle) + middle
             offset = _freeSide(p - middle, first - middle) if torsions else (0.0, 13.0)
             _mark(axis, unit(p), label, offset, zorder=6 + 2 * len(lines))
         axis.set(xlim=unit(limits[0]), ylim=unit(limits[1]))
@@ -124,7 +138,7 @@ def densityPaths(density: Any, paths: Mapping[str, Any], states: Optional[Mappin
         axis.spines[["top", "right"]].set_visible(True)
         figure.colorbar(filled, ax=axis, shrink=0.8, aspect=28, pad=0.02, ticks=levels[::2]).set_label("−log p (nats)" if inNats else "free energy (kJ/mol)")
         handles, labels = axis.get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncol=min(3, len(lines)))
+        figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncol=len(lines) if len(lines) < 4 else 2)
     return figure
 
 
@@ -176,14 +190,13 @@ def sequenceAnalysis(analysis: SequenceAnalysis) -> Figure:
     Figure
     """
     s = _share(analysis.frames)
-    marker = dict(ls="-", marker="o", ms=2.6) if len(s) <= 80 else dict(ls="-")
     with rc_context(_STYLE):
         figure = Figure(figsize=(6.6, 6.2), layout="constrained")
         angle, residual, profile = figure.subplots(3, 1, sharex=True)
         for axis, values, expected, label, limits in ((angle, analysis.angle, 180, "angle between force\nand bending (degrees)", (-8, 190)),
                                                       (residual, analysis.residual, 0, "residual", (-0.03, 1.05))):
             axis.axhline(expected, color="black", lw=1.0, ls=(0, (4, 2)))
-            axis.plot(s[1:-1], values, color=COLOURS[1], lw=1.4, **marker)
+            axis.plot(s[1:-1], values, color=COLOURS[1], ls="none" if axis is angle else "-", lw=1.4, marker="o", ms=3.2 if len(s) <= 80 else 1.6)
             axis.set(ylim=limits, ylabel=label)
         angle.set_yticks([0, 45, 90, 135, 180])
         angle.set_title("dashed: on a geodesic", fontsize=8.5, loc="left", color="#444444")
