@@ -27,11 +27,14 @@ VectorXd arcLength(const MatrixXd& x) {
     return s / s[s.size() - 1];
 }
 
-/// What a path's file says, without the nodes.
-json figures(const DensityPath& path, const Density& density) {
+/// What a path's file says, without the nodes; without the solver's figures where no solver made it.
+json figures(const DensityPath& path, const Density& density, bool isSolution) {
     json j = toJson(path, density.own());
     for (const char* key : {"format", "version", "variables", "path", "log_density"})
         j.erase(key);
+    if (!isSolution)
+        for (const char* key : {"converged", "iterations", "seconds", "max_speed_error"})
+            j.erase(key);
     j["lowest_log_density"] = lowest(path);
     j["barrier_kJ_mol"] = density.kT > 0 ? json(-density.kT * lowest(path)) : json(nullptr);
     return j;
@@ -187,8 +190,9 @@ int geodesicCommand(const std::vector<std::string>& words) {
     const std::string out = checkedOut(line, endings);
     const Density density = openDensity(line);
     DensityGeodesicOptions o = readGeodesicOptions(line, density);
+    const int numPeriodic = density.variables().numLifted();
     if (o.windings.empty() && o.path.size() == 0)  // other windings may follow
-        checkedOut(line, endings, (1 << std::min(4, density.variables().numLifted())) - 1);
+        checkedOut(line, endings, numPeriodic <= 4 ? (1 << numPeriodic) - 1 : 0);
     const VectorXd a = readPoint(line, "from", density), b = readPoint(line, "to", density);
     const auto paths = [&] {
         const SolverProgress progress(line);
@@ -200,7 +204,7 @@ int geodesicCommand(const std::vector<std::string>& words) {
     for (size_t i = 0; i < paths.size(); i++) {
         const std::string file = windingFile(out, i);
         writePath(file, paths[i], density, line.overwrite());
-        list.push_back(figures(paths[i], density));
+        list.push_back(figures(paths[i], density, true));
         list.back()["file"] = file;
     }
     const DensityPath& best = paths[0];
@@ -210,7 +214,7 @@ int geodesicCommand(const std::vector<std::string>& words) {
         list.erase(list.begin());
         first["others"] = list;
         for (const Baseline& baseline : baselines)
-            first["baselines"][baseline.key] = baseline.problem.empty() ? figures(baseline.path, density) : json{{"error", baseline.problem}};
+            first["baselines"][baseline.key] = baseline.problem.empty() ? figures(baseline.path, density, false) : json{{"error", baseline.problem}};
         std::cout << first.dump() << "\n";
     }
     else {
@@ -279,10 +283,12 @@ int extrapolateCommand(const std::vector<std::string>& words) {
         o.progress = std::cref(progress);
         return extrapolateDensity(density.field(), x, v, o);
     }();
+    if (path.x.cols() < 2)
+        throw std::invalid_argument(path.outside.empty() ? "interrupted before the first node" : "the path leaves the model's range before its first node: " + path.outside);
     writePath(out, path, density, line.overwrite());
     const VectorXd end = density.own().raw(path.x.rightCols(1));
     if (line.json()) {
-        json j = figures(path, density);
+        json j = figures(path, density, true);
         j.update({{"file", out}, {"end", std::vector<double>(end.data(), end.data() + n)}});
         std::cout << j.dump() << "\n";
     }
@@ -324,7 +330,7 @@ int profileCommand(const std::vector<std::string>& words) {
     else if (!out.empty())
         saveDensityPath(out, path, density.own(), line.overwrite());
     if (line.json()) {
-        json j = figures(path, density);
+        json j = figures(path, density, false);
         j["s"] = j["raw"] = j["log_density"] = json::array();
         for (Eigen::Index k = 0; k < columns.cols(); k++) {
             const VectorXd column = columns.col(k);

@@ -150,7 +150,7 @@ DensityGeodesicOptions readGeodesicOptions(const CommandLine& line, const Densit
     o.maxIterations = line.integer("iterations", o.maxIterations, 1);
     o.starts = line.integer("starts", o.starts, 1);
     o.seed = line.integer("seed", 1, 0);
-    o.averagedSteps = line.integer("averaged-steps", o.averagedSteps, 1);
+    o.averagedSteps = line.integer("averaged-steps", o.averagedSteps, 2);
     o.sphere = line.has("sphere");
     const std::string start = line.text("start");
     if (start == "slerp")
