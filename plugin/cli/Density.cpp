@@ -17,6 +17,9 @@ namespace Spacetime {
 
 namespace {
 
+/// -0.0000 is not worth a minus sign in a table.
+double rounded(double value) { return std::abs(value) < 5e-5 ? 0.0 : value; }
+
 double lowest(const DensityPath& path) { return path.logDensity.minCoeff(); }
 
 /// [N+1] Share of the Euclidean length at every node.
@@ -88,11 +91,11 @@ int reportOutside(const std::string& command, const std::string& what, const Den
     return 1;
 }
 
-int reportConvergence(const std::string& command, const DensityPath& path) {
+int reportConvergence(const std::string& command, const DensityPath& path, bool isWritten) {
     if (path.converged)
         return 0;
-    std::fprintf(stderr, "spacetime density %s: the geodesic %s: residual %.1e after %d iterations; it was written as it is\n", command.c_str(),
-                 InterruptGuard::interrupted() ? "was interrupted" : "did not converge", path.residual, path.iterations);
+    std::fprintf(stderr, "spacetime density %s: the geodesic %s: residual %.1e after %d iterations%s\n", command.c_str(),
+                 InterruptGuard::interrupted() ? "was interrupted" : "did not converge", path.residual, path.iterations, isWritten ? "; it was written as it is" : "");
     return 1;
 }
 
@@ -115,13 +118,12 @@ void printFigures(const DensityPath& path, const Density& density) {
     Eigen::Index where;
     path.logDensity.minCoeff(&where);
     std::printf("length               %.5f in the model's coordinates\nlog distance         %.5f\n", path.length, path.logDistance);
-    std::printf("lowest log p         %.4f at s = %.3f", path.logDensity[where], arcLength(path.x)[where]);
+    std::printf("lowest log p         %.4f at s = %.3f", rounded(path.logDensity[where]), arcLength(path.x)[where]);
     if (density.kT > 0)
-        std::printf(", a barrier of %.2f kJ/mol", -density.kT * path.logDensity[where]);
-    std::printf("\nresidual             %.1e", path.residual);
-    if (path.residualError > 0)
-        std::printf(" +- %.0e", path.residualError);
+        std::printf(", a barrier of %.2f kJ/mol", rounded(-density.kT * path.logDensity[where]));
     std::printf("\n");
+    if (std::isfinite(path.residual))  // of three nodes or more
+        std::printf("residual             %.1e\n", path.residual);
 }
 
 const char* const relative = "log p and log distance are relative to the density at the start.\n";
@@ -165,8 +167,8 @@ void printGeodesics(const std::vector<DensityPath>& paths, const std::vector<Bas
     const auto print = [&](const std::string& name, const DensityPath& path, const std::string& scores) {
         char energy[32] = "";
         if (energies)
-            std::snprintf(energy, sizeof energy, " %8.2f", -density.kT * lowest(path));
-        std::printf("%-*s %9.4f %12.4f %12.4f%s %9.1e %9s\n", width, name.c_str(), path.length, path.logDistance, lowest(path), energy, path.residual, scores.c_str());
+            std::snprintf(energy, sizeof energy, " %8.2f", rounded(-density.kT * lowest(path)));
+        std::printf("%-*s %9.4f %12.4f %12.4f%s %9.1e %9s\n", width, name.c_str(), path.length, path.logDistance, rounded(lowest(path)), energy, path.residual, scores.c_str());
     };
     for (size_t i = 0; i < paths.size(); i++)
         print(names[i], paths[i], std::to_string(paths[i].evaluations) + (paths[i].converged ? "" : "  not converged"));
@@ -175,6 +177,8 @@ void printGeodesics(const std::vector<DensityPath>& paths, const std::vector<Bas
             print(baseline.name, baseline.path, "-");
         else
             std::printf("%-*s not measured: %s\n", width, baseline.name.c_str(), baseline.problem.c_str());
+    if (paths[0].residualError > 0)
+        std::printf("The scores are stochastic: the residual's standard error is %.0e.\n", paths[0].residualError);
     std::printf("%s", relative);
 }
 
@@ -222,7 +226,7 @@ int geodesicCommand(const std::vector<std::string>& words) {
         std::printf("%s: %d points, %.3f s%s\n", out.c_str(), static_cast<int>(best.x.cols()), best.seconds,
                     paths.size() > 1 ? ("; the other ways are in " + windingFile(out, 1) + ", ...").c_str() : "");
     }
-    return std::max(reportConvergence("geodesic", best), reportOutside("geodesic", "the geodesic", best));
+    return std::max(reportConvergence("geodesic", best, true), reportOutside("geodesic", "the geodesic", best));
 }
 
 int extrapolateCommand(const std::vector<std::string>& words) {
@@ -300,7 +304,7 @@ int extrapolateCommand(const std::vector<std::string>& words) {
         std::printf("error of the speed   %.1e\nscores               %ld\n%s%s: %d points, %.3f s\n", path.maxSpeedError, path.evaluations, relative, out.c_str(),
                     static_cast<int>(path.x.cols()), path.seconds);
     }
-    if (path.outside.empty() && InterruptGuard::interrupted()) {
+    if (path.outside.empty() && !path.converged) {
         std::fprintf(stderr, "spacetime density extrapolate: interrupted at length %g of %g; the path so far was written\n", path.length, o.length);
         return 1;
     }
@@ -351,9 +355,9 @@ int profileCommand(const std::vector<std::string>& words) {
             std::printf("%8.4f", columns(0, k));
             for (int i = 0; coordinates && i < n; i++)
                 std::printf(" %14.5f", columns(i + 1, k));
-            std::printf(" %12.4f", columns(n + 1, k));
+            std::printf(" %12.4f", rounded(columns(n + 1, k)));
             if (density.kT > 0)
-                std::printf(" %12.3f", -density.kT * columns(n + 1, k));
+                std::printf(" %12.3f", rounded(-density.kT * columns(n + 1, k)));
             std::printf("\n");
         }
         printShown(nodes.size(), columns.cols());
@@ -367,7 +371,7 @@ int sequenceCommand(const std::vector<std::string>& words) {
     po::options_description options("Sequence");
     options.add_options()("frames", po::value<std::string>(), "the frames in their order (rad, nm), FILE.npy|npz|csv, or a density path, FILE.json")(
         "num-frames", po::value<std::string>(), "frames at equal distances that are analysed (as many as there are)")("out", po::value<std::string>(), "file to write, FILE.json");
-    options.add(geodesicOptions()).add(densityOptions()).add(modelOptions());
+    options.add(geodesicOptions(false)).add(densityOptions()).add(modelOptions());
     const CommandLine line("density sequence MODEL --log-snr L --frames FILE [options]", options, "", words);
     if (line.helped())
         return 0;
@@ -377,7 +381,7 @@ int sequenceCommand(const std::vector<std::string>& words) {
     const GivenPath given = readPath(line, "frames", density);
     o.tau = line.number("tau", given.tau);
     o.sphere |= given.sphere;
-    const int numFrames = line.integer("num-frames", 0, 3);
+    const int numFrames = line.has("num-frames") ? line.integer("num-frames", 0, 3) : 0;
     const SequenceAnalysis a = [&] {
         const SolverProgress progress(line);
         o.progress = std::cref(progress);
@@ -397,7 +401,7 @@ int sequenceCommand(const std::vector<std::string>& words) {
         const auto nodes = shownNodes(count);
         std::printf("%6s %8s %12s %10s %10s\n", "frame", "s", "log p", "angle", "residual");
         for (Eigen::Index k : nodes) {
-            std::printf("%6ld %8.4f %12.4f", static_cast<long>(k), s[k], a.frames.logDensity[k]);
+            std::printf("%6ld %8.4f %12.4f", static_cast<long>(k), s[k], rounded(a.frames.logDensity[k]));
             if (k > 0 && k < count - 1 && std::isfinite(a.angle[k - 1]))
                 std::printf(" %10.2f", a.angle[k - 1]);
             else
@@ -409,16 +413,17 @@ int sequenceCommand(const std::vector<std::string>& words) {
         printShown(nodes.size(), count);
         std::printf("\n%-20s %9s %12s %12s %9s\n", "path", "length", "log distance", "lowest log p", "residual");
         const auto print = [](const char* name, const DensityPath& p) {
-            std::printf("%-20s %9.4f %12.4f %12.4f %9.1e\n", name, p.length, p.logDistance, lowest(p), p.residual);
+            std::printf("%-20s %9.4f %12.4f %12.4f %9.1e\n", name, p.length, p.logDistance, rounded(lowest(p)), p.residual);
         };
         print("sequence", a.frames);
         print("geodesic", a.geodesic);
         print(o.sphere ? "great circle (SLERP)" : "straight line (LERP)", a.line);
-        std::printf("%slength ratio         %.5f\ndistance ratio       %.5f\nbest tau             %.4g, which leaves %.2g of the squared bending\n"
-                    "angle: between the force of the density and the bending, in degrees; 180 on a geodesic, '-' where one of the two is nothing.\n",
+        std::printf("%slength ratio         %.5f\ndistance ratio       %.5f\nbest tau             %.4g (residual %.2g)\n"
+                    "angle: between the pull of the density and the bending, in degrees; 180 on a geodesic, '-' where\n"
+                    "one of the two is nothing. The residual of the best tau is the share of the bending that no tau explains.\n",
                     relative, a.lengthRatio, a.distanceRatio, a.bestTau, a.bestTauResidual);
     }
-    return std::max({reportConvergence("sequence", a.geodesic), reportOutside("sequence", "the sequence", a.frames), reportOutside("sequence", "the geodesic", a.geodesic)});
+    return std::max({reportConvergence("sequence", a.geodesic, !out.empty()), reportOutside("sequence", "the sequence", a.frames), reportOutside("sequence", "the geodesic", a.geodesic)});
 }
 
 struct Subcommand {
@@ -447,7 +452,8 @@ int runDensity(const std::vector<std::string>& words) {
     for (const Subcommand& c : subcommands)
         std::printf("  %-12s %s\n", c.name, c.summary);
     std::printf("\nspacetime density SUBCOMMAND --help lists the options of a subcommand.\n"
-                "Exit codes: 0 done; 1 not converged, interrupted, or the path leaves the model's range (the result is written); 2 bad input.\n");
+                "Exit codes: 0 done; 1 not converged, interrupted, or the path leaves the model's range (the result is\n"
+                "written); 2 bad input.\n");
     return 0;
 }
 

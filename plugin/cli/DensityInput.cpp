@@ -45,7 +45,7 @@ po::options_description densityOptions() {
                     "noise level L of the density (needed): that of the data smoothed by noise of standard deviation e^(-L/2), kappa = e^L for torsions")(
         "tau", po::value<std::string>(), "exponent of the metric p^(-2 tau) (1, or that of a path file); small ones temper the density")(
         "guide", po::value<std::vector<std::string>>(),
-        "\"KIND=FILE;WEIGHT\", e.g. \"model=FILE.safetensors;0.5\": adds WEIGHT times the score of another model (KIND as below); may be given several times")(
+        "\"KIND=FILE;WEIGHT\": adds WEIGHT times the score of another model, KIND as below, e.g. \"model=M.safetensors;0.5\"; may be given several times")(
         "weight", po::value<std::string>(), "of the model's own score beside guides (1 less the guides' weights)")(
         "draws", po::value<std::string>(), "take a score as its mean over so many noisy copies of the point (0: the score itself)")(
         "seed", po::value<std::string>(), "of random numbers (1)")("temperature", po::value<std::string>(), "K; turns log p into kJ/mol (what the model says)");
@@ -130,15 +130,16 @@ GivenPath readPath(const CommandLine& line, const std::string& name, const Densi
     return path;
 }
 
-po::options_description geodesicOptions() {
+po::options_description geodesicOptions(bool withWindings) {
     po::options_description o("Geodesic");
     o.add_options()("points", po::value<std::string>(), "nodes of the geodesic (129)")("tolerance", po::value<std::string>(), "of its residual (1e-3)")(
         "iterations", po::value<std::string>(), "at most, on the finest level (500)")("start", po::value<std::string>(),
                                                                                      "lerp (default), slerp, or FILE of a path to start from (.json, .npy, .npz, .csv)")(
-        "sphere", "stay on the sphere |x| = const on which the ends lie")("windings", po::value<std::string>(),
-                                                                         "whole turns added to each variable's short way, e.g. 0,-1: that way only (all short and long ways)")(
+        "sphere", "stay on the sphere |x| = const on which the ends lie")(
         "starts", po::value<std::string>(), "starts of every winding (1): further ones bulge to random sides")(
         "averaged-steps", po::value<std::string>(), "of stochastic scores, averaged once the path has settled (400)");
+    if (withWindings)
+        o.add_options()("windings", po::value<std::string>(), "whole turns added to each variable's short way, e.g. 0,-1: that way only (all short and long ways)");
     return o;
 }
 

@@ -34,8 +34,8 @@ struct GivenPath {
 };
 GivenPath readPath(const CommandLine& line, const std::string& name, const Density& density);
 
-/// --points, --tolerance, --iterations, --start, --sphere, --windings, --starts, --averaged-steps.
-boost::program_options::options_description geodesicOptions();
+/// --points, --tolerance, --iterations, --start, --sphere, --starts, --averaged-steps, and --windings where there is a choice.
+boost::program_options::options_description geodesicOptions(bool withWindings = true);
 /// Reads them, --tau and --seed.
 DensityGeodesicOptions readGeodesicOptions(const CommandLine& line, const Density& density);
 

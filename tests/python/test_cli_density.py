@@ -2,7 +2,9 @@
 """`spacetime density` as a user meets it: closed forms of mixtures, files that go round, one-line errors, Ctrl-C."""
 import json
 import os
+import pathlib
 import pty
+import re
 import signal
 import subprocess
 
@@ -76,7 +78,7 @@ def testGeodesicBeatsTheStraightLine(solved):
     # By quadrature of the mixture's own density, and far below the straight line.
     assert best["log_distance"] == pytest.approx(logDistance(x), abs=1e-3)
     assert line["log_distance"] == pytest.approx(logDistance(np.linspace(x[0], x[-1], 129)), abs=1e-3)
-    assert best["log_distance"] < line["log_distance"] - 0.5 and best["length"] > line["length"] == pytest.approx(3)
+    assert best["log_distance"] < line["log_distance"] - 0.4 and best["length"] > line["length"] == pytest.approx(3)
     lowest = (logDensity(x) - logDensity(x[:1])).min()
     assert best["lowest_log_density"] == pytest.approx(lowest, abs=1e-3)
     assert best["barrier_kJ_mol"] == pytest.approx(-KT * lowest, abs=3e-3)
@@ -298,7 +300,7 @@ SHOT = ["extrapolate", "M", "--from", "0,0", "--out", "o.json"]
         (["geodesic", "M", "--from", "0", "--to", "1,0", "--out", "o.json"], "--from: expected 2 numbers, one a variable, got 1"),
         (["geodesic", "M", "--from", "@x.npy", "--to", "1,0", "--out", "o.json"], "expected one point, a row of 2 numbers, got 3 rows"),
         (["geodesic", "M", "--from", "@no.npy", "--to", "1,0", "--out", "o.json"], "no such file"),
-        (["geodesic", "M", "--from", "0,0", "--to", "0,0", "--out", "o.json"], "identical"),
+        (["geodesic", "M", "--from", "0,0", "--to", "0,0", "--out", "o.json"], "start and end points are the same, (0, 0)"),
         (["geodesic", "M", "--from", "0,0", "--to", "40,0", "--out", "o.json"], "40"),
         (["geodesic", "M", "--from", "0,0", "--to", "1,0", "--out", "o.txt"], "--out: expected a name that ends in .json or .npy or .csv"),
         ([*GEODESIC[:-1], "no/such/o.json"], "not writable"),
@@ -328,7 +330,8 @@ SHOT = ["extrapolate", "M", "--from", "0,0", "--out", "o.json"]
         (["profile", "M", "--path", "m.json", "--out", "o.json"], "m.json"),
         (["profile", "M", "--path", "x.npy", "--out", "o.npy"], "--out: expected a name that ends in .csv or .json"),
         (["sequence", "M", "--frames", "x.npy", "--num-frames", "2"], "at least 3"),
-        (["sequence", "M", "--frames", "still.npy", "--out", "o.json"], "still.npy"),
+        (["sequence", "M", "--frames", "x.npy", "--windings", "0,0"], "windings"),
+        (["sequence", "M", "--frames", "still.npy", "--out", "o.json"], "coincide"),
     ],
 )
 def testBadInputGivesOneLineAndExitCode2(tmp_path, words, message):
@@ -351,6 +354,15 @@ def testNothingIsOverwritten(tmp_path, mixture):
     r = density(*words)
     assert r.returncode == 2 and "--overwrite" in r.stderr and (tmp_path / "g.json").read_text() == "mine"
     assert density(*words, "--overwrite").returncode == 0 and (tmp_path / "g.json").read_text() != "mine"
+
+
+def testReadmeLines(tmp_path):
+    readme = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
+    lines = re.search(r"test_cli_density.py runs these lines.*?```\n(.*?)```", readme, re.S).group(1)
+    assert lines.count("spacetime density") == 4
+    r = subprocess.run(["bash", "-ec", lines.replace("spacetime density", f"{program.path()} density")], capture_output=True, text=True, cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"wells.json", "path.json", "further.json", "profile.csv"}
 
 
 def testHelp():
