@@ -137,6 +137,41 @@ def testExtrapolationGoesWhereTheLongerGeodesicGoes(tmp_path, solved, mixture):
     assert straight["length"] == pytest.approx(np.hypot(1.8, 1.1), rel=1e-9)
 
 
+def testPathFilesKeepTau(tmp_path, mixture):
+    words = [*mixture, "--out", tmp_path / "g.json"]
+    best = figures("geodesic", *words, "--from", "-1.5,0", "--to", "1.5,0", "--tau", 0.3)
+    again = figures("profile", *mixture, "--path", tmp_path / "g.json")
+    assert again["tau"] == 0.3 and again["residual"] == pytest.approx(best["residual"], rel=1e-6)
+    assert figures("extrapolate", *mixture, "--continue", tmp_path / "g.json", "--length", 0.1, "--out", tmp_path / "e.json")["tau"] == 0.3
+    other = figures("profile", *mixture, "--path", tmp_path / "g.json", "--tau", 0.6)
+    assert other["tau"] == 0.6 and other["residual"] > 0.1
+
+
+def testSphere(tmp_path):
+    """Around the centre of a Gaussian the density on a sphere is one number: geodesics are great circles. Elsewhere they are shorter than those."""
+    (tmp_path / "one.json").write_text(json.dumps({"means": [[0.0, 0.0, 0.0]], "variances": [0.5], "weights": [1.0]}))
+    a, b = np.array([1.0, 0, 0]), np.array([-0.5, np.sqrt(0.5), 0.5])
+    ends = ["--log-snr", LOG_SNR, "--sphere", "--from", "1,0,0", "--to", ",".join(map(repr, b.tolist()))]
+    g = figures("geodesic", "--mixture", tmp_path / "one.json", *ends, "--out", tmp_path / "g.npy")
+    x = np.load(tmp_path / "g.npy")
+    np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, atol=1e-9)
+    np.testing.assert_allclose(x @ np.cross(a, b), 0, atol=1e-6)
+    assert g["sphere"] and g["length"] == pytest.approx(np.arccos(a @ b), rel=1e-4) and g["log_distance"] == pytest.approx(np.log(g["length"]), abs=1e-4)
+    (tmp_path / "two.json").write_text(json.dumps({"means": [[0.3, 0.0, 1.0], [0.0, 0.0, 0.0]], "variances": [0.2, 0.6], "weights": [1.0, 1.0]}))
+    g = figures("geodesic", "--mixture", tmp_path / "two.json", *ends, "--out", tmp_path / "h.json")
+    assert g["converged"] and g["log_distance"] < g["baselines"]["slerp"]["log_distance"] - 0.05
+    # The equation of motion leads the same way as the relaxation, and stays on the sphere.
+    nodes = np.array(json.loads((tmp_path / "h.json").read_text())["path"])
+    np.save(tmp_path / "half.npy", nodes[:65])
+    e = figures("extrapolate", "--mixture", tmp_path / "two.json", "--log-snr", LOG_SNR, "--sphere", "--continue", tmp_path / "half.npy", "--length", g["length"] / 2,
+                "--out", tmp_path / "e.npy")
+    np.testing.assert_allclose(e["end"], b, atol=0.02)
+    np.testing.assert_allclose(np.linalg.norm(np.load(tmp_path / "e.npy"), axis=1), 1, atol=1e-9)
+    # A path's file says that it lies on a sphere.
+    figures("extrapolate", "--mixture", tmp_path / "two.json", "--log-snr", LOG_SNR, "--continue", tmp_path / "h.json", "--length", 0.3, "--out", tmp_path / "on.npy")
+    np.testing.assert_allclose(np.linalg.norm(np.load(tmp_path / "on.npy"), axis=1), 1, atol=1e-9)
+
+
 def testProfileInClosedForm(tmp_path, mixture):
     t = np.linspace(0, 1, 12)[:, None]
     x = np.hstack([-2 + 4 * t, np.sin(3 * t)])
@@ -169,6 +204,14 @@ def testTorsionsStayOnTheTorus(tmp_path):
     exact = np.logaddexp.reduce(kernel, axis=1)
     np.testing.assert_allclose(p["log_density"], exact - exact[0], atol=2e-4)
     assert p["length"] == pytest.approx(np.linalg.norm(x[-1] - x[0]))
+    # A path that ends across the seam goes on across it: straight where tau is next to nothing.
+    np.save(tmp_path / "end.npy", [[2.9, 0.0], [3.05, 0.1], [3.2 - 2 * np.pi, 0.2]])
+    on = figures("extrapolate", *model, "--tau", 1e-9, "--continue", tmp_path / "end.npy", "--length", 0.5, "--out", tmp_path / "on.npy")
+    step = np.array(on["end"]) - [3.2, 0.2] - 0.5 * np.array([0.15, 0.1]) / np.hypot(0.15, 0.1)
+    np.testing.assert_allclose(np.remainder(step + np.pi, 2 * np.pi), np.pi, atol=1e-6)
+    # So does a direction to a point.
+    over = figures("extrapolate", *model, "--tau", 1e-9, "--from", "2.9,0", "--toward", "-2.9,0.1", "--out", tmp_path / "over.npy")
+    np.testing.assert_allclose(over["end"], [2 * np.pi - 2.9, 0.1], atol=1e-6)
     # Every way round, shortest density distance first, each in a file of its own.
     ends = ["--from", "2.4,-0.4", "--to", "-2.4,0.8"]
     best = figures("geodesic", *model, *ends, "--points", 65, "--out", tmp_path / "g.json")
@@ -316,6 +359,8 @@ SHOT = ["extrapolate", "M", "--from", "0,0", "--out", "o.json"]
         ([*GEODESIC, "--guide", "mixture=m.json"], "expected \"KIND=FILE;WEIGHT\""),
         ([*GEODESIC, "--guide", "mixture=m.json;half"], "expected a number, got 'half'"),
         ([*GEODESIC, "--guide", "mixture=one.json;0.5"], "are not those of the model"),
+        ([*GEODESIC, "--guide", "samples=torsions.npz;0.5"], "are not those of the model"),
+        ([*GEODESIC, "--guide", "samples=three.npy;0.5"], "has 3 columns, but 2 variables"),
         ([*GEODESIC, "--weight", "2"], "--weight goes with --guide"),
         ([*GEODESIC, "--draws", "-1"], "--draws"),
         ([*GEODESIC, "--log-snr", "4"], "log-snr"),
@@ -339,6 +384,7 @@ def testBadInputGivesOneLineAndExitCode2(tmp_path, words, message):
     (tmp_path / "one.json").write_text(json.dumps({"means": [[0.0]], "variances": [1.0], "weights": [1.0]}))
     np.save(tmp_path / "x.npy", [[-1.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
     np.save(tmp_path / "three.npy", np.eye(3))
+    np.savez(tmp_path / "torsions.npz", x=np.eye(2), variables='[{"name": "x1", "kind": "torsion"}, {"name": "x2", "kind": "torsion"}]')
     np.save(tmp_path / "still.npy", np.ones((4, 2)))
     before = set(os.listdir(tmp_path))
     words = [part for word in words for part in (["--mixture", "m.json", "--log-snr", "3"] if word == "M" else [word])]
