@@ -32,7 +32,8 @@ double openGuide(const CommandLine& line, const std::string& guide, Density& den
         for (int i = 0; fits && i < vars.size(); i++)
             fits = vars[i].period == 0 && vars[i].shift == 0 && vars[i].scale == 1;
     if (!fits)
-        throw std::invalid_argument("--guide: the variables of '" + guide + "' (" + other.toJson().dump() + ") are not those of the model (" + vars.toJson().dump() + ")");
+        throw std::invalid_argument("--guide: the variables of '" + guide + "' (" + other.toJson().dump() + ") are not those of the model (" +
+                                    vars.toJson().dump() + ")");
     density.models.push_back(std::move(model));
     return weight;
 }

@@ -384,7 +384,7 @@ def testBadInputGivesOneLineAndExitCode2(tmp_path, words, message):
     (tmp_path / "one.json").write_text(json.dumps({"means": [[0.0]], "variances": [1.0], "weights": [1.0]}))
     np.save(tmp_path / "x.npy", [[-1.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
     np.save(tmp_path / "three.npy", np.eye(3))
-    np.savez(tmp_path / "torsions.npz", x=np.eye(2), variables='[{"name": "x1", "kind": "torsion"}, {"name": "x2", "kind": "torsion"}]')
+    np.savez(tmp_path / "torsions.npz", x=np.eye(2), variables='[{"name": "x1", "type": "torsion"}, {"name": "x2", "type": "torsion"}]')
     np.save(tmp_path / "still.npy", np.ones((4, 2)))
     before = set(os.listdir(tmp_path))
     words = [part for word in words for part in (["--mixture", "m.json", "--log-snr", "3"] if word == "M" else [word])]
