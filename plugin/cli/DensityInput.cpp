@@ -121,14 +121,8 @@ GivenPath readPath(const CommandLine& line, const std::string& name, const Densi
     if (raw.rows() != vars.size())
         throw std::invalid_argument("--" + name + ": '" + file + "' has " + std::to_string(raw.rows()) + " columns, but the model has " + std::to_string(vars.size()) +
                                     " variables");
-    GivenPath path{density.own().coordinates(raw)};
     // Angles may come back at the other side of their period: every step goes the short way round.
-    const VectorXd periods = density.own().periods();
-    for (Eigen::Index k = 1; k < path.x.cols(); k++)
-        for (Eigen::Index i = 0; i < path.x.rows(); i++)
-            if (periods[i] > 0)
-                path.x(i, k) = path.x(i, k - 1) + std::remainder(path.x(i, k) - path.x(i, k - 1), periods[i]);
-    return path;
+    return {unwrapped(density.own(), density.own().coordinates(raw))};
 }
 
 po::options_description geodesicOptions(bool withWindings) {
