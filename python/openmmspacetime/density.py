@@ -62,7 +62,10 @@ def _point(field: _core.DensityField, point, what: str) -> np.ndarray:
     model = _modelDensity(field)
     if model is not None:
         return model.coordinates(_raw(point, model.variables, what)[None])[0]
-    return _rows(point, field.dimension, what)[0]
+    x = _rows(point, field.dimension, what)
+    if len(x) != 1:
+        raise ValueError(f"{what}: expected one point of {field.dimension} coordinates, got {len(x)}")
+    return x[0]
 
 
 def _nodes(field: _core.DensityField, path, what: str) -> np.ndarray:
@@ -395,9 +398,9 @@ def extrapolate(
             turns = np.where(field.periods > 0, field.periods, np.inf)
             v = v - np.where(field.periods > 0, field.periods, 0) * np.round(v / turns)
         else:
-            model, v = _modelDensity(field), _rows(direction, field.dimension, "direction")[0]
-            if model is not None:  # coordinates are linear in raw values
-                v = model.coordinates(v[None])[0] - model.coordinates(np.zeros((1, len(v))))[0]
+            v, model = _point(field, direction, "direction"), _modelDensity(field)
+            if model is not None:  # a difference of raw values: coordinates are linear in them
+                v = v - model.coordinates(np.zeros((1, len(v))))[0]
     if length is None:
         if toward is None:
             raise ValueError("extrapolate: expected a length, in the coordinates of the density (rad for torsions)")

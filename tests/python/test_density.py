@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import signal
 import warnings
 
 import numpy as np
@@ -156,6 +157,31 @@ def testEveryPredictionGivesTheScore(schedule, prediction):
     assert field.coordinates(field.raw(x)) == pytest.approx(x) and (field.logSnr, field.draws, field.dimension) == (l, 0, 2)
 
 
+def testScaledVariables(tmp_path):
+    """Ends, directions and nodes are raw; lengths are those of scaled variables, and of phases where a variable has a period."""
+    variables = st.Variables.fromJson(json.dumps([{"name": "d", "type": "distance", "atoms": [0, 1], "shift": 0.3, "scale": 0.05},
+                                                  {"name": "x", "type": "coordinate", "atoms": [0], "axis": 0, "period": 2.0}]))
+    model = st.CallableModel(lambda x, l: np.stack([0.2 * x[:, 0], 0.3 + 0 * x[:, 1], 0 * x[:, 2]], axis=1), variables, "ve", "x0", logSnrRange=(-6, 6))
+    field = st.ModelDensity(model, 0.5)
+    x = field.coordinates([[0.35, 0.5]])
+    assert x == pytest.approx(np.array([[1.0, np.pi / 2]])) and field.raw(x) == pytest.approx(np.array([[0.35, 0.5]])) and field.periods == pytest.approx([0, 2 * np.pi])
+    k = np.exp(0.5)
+    assert field.score(x) == pytest.approx(np.array([[k * (0.2 - 1), -0.3 * k]]), abs=1e-9)
+    paths = st.densityGeodesics(field, (2.8 * unit.angstrom, 0.9), (0.35, -0.9), points=33)
+    path = paths[0]
+    assert path.path[0] == pytest.approx([0.28, 0.9]) and path.path[-1, 0] == pytest.approx(0.35)
+    for p in paths:  # whole turns are kept
+        assert (p.path[-1, 1] - path.path[0, 1] + 1.8) / 2 == pytest.approx(round((p.path[-1, 1] - path.path[0, 1] + 1.8) / 2))
+    assert sorted(round(p.path[-1, 1], 6) for p in paths) == [-0.9, 1.1]
+    assert path.length == pytest.approx(np.linalg.norm(np.diff(path.coordinates, axis=0), axis=1).sum())
+    shot = st.extrapolate(field, (0.3, 0.0), direction=(5 * unit.nanometer, 0), length=0.5)
+    assert shot.path[-1] == pytest.approx([0.325, 0.0], abs=1e-9)
+    path.save(tmp_path / "p.json")
+    again = st.DensityPath.load(tmp_path / "p.json")
+    assert again.coordinates == pytest.approx(path.coordinates) and again.path == pytest.approx(path.path)
+    assert st.densityProfile(field, again).length == pytest.approx(path.length)
+
+
 def testGuidedDensity():
     fields = [st.ModelDensity(mixture(), 3), st.ModelDensity(mixture(MEANS[::-1]), 2)]
     guided = st.GuidedDensity(fields, [-0.5, 1.5])
@@ -287,8 +313,13 @@ def testProgress():
     def fail(fraction):
         raise LookupError("no progress")
 
-    with pytest.raises(LookupError, match="no progress"):
-        st.densityGeodesic(halfPlane(), A, B, progress=fail)
+    for density in (halfPlane(), st.ModelDensity(mixture(), 2)):
+        with pytest.raises(LookupError, match="no progress"):
+            st.densityGeodesic(density, A, B, progress=fail)
+        with pytest.raises(LookupError, match="no progress"):
+            st.extrapolate(density, A, direction=[1, 0], length=0.3, progress=fail)
+    with pytest.raises(KeyboardInterrupt):
+        st.densityGeodesic(halfPlane(), A, B, progress=lambda f: signal.raise_signal(signal.SIGINT))
 
 
 def failing(x):
@@ -305,6 +336,7 @@ def failing(x):
     (lambda: st.densityGeodesic(halfPlane(), A, B, windings=[1]), "winding"),
     (lambda: st.densityGeodesic(halfPlane(), A, [1, -1]), "y = -1, below the half-plane"),
     (lambda: st.densityGeodesic(halfPlane(), A, [1, 1, 1]), r"b: expected an array \[2\]"),
+    (lambda: st.densityGeodesic(halfPlane(), A, [A, B]), "b: expected one point of 2 coordinates, got 2"),
     (lambda: st.densityGeodesic(halfPlane(), A, [np.nan, 1]), "finite|nan"),
     (lambda: st.densityGeodesic(halfPlane(), A, "ab"), "b: expected numbers"),
     (lambda: st.densityGeodesic(mixture(), MEANS[0], MEANS[1]), "expected a logSnr with a model"),
