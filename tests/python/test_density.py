@@ -219,6 +219,11 @@ def testStochasticScore():
     assert found.residualError > 0 and exact.residualError == 0 and np.array_equal(found.path, again.path)
     bulge = np.max(np.abs(exact.path - st.lerp(MEANS[0], MEANS[1], 33)))
     assert bulge > 0.1 and np.max(np.abs(found.path - exact.path)) < 0.15 * bulge
+    # A model's own draws: noisy copies of the point, with the noise of its log-SNR.
+    x, wide = MEANS + 0.4, np.exp(-0.5) * shift / width
+    drawn = np.mean([st.ModelDensity(mixture(), 1.0, draws=40).score(x, draw) for draw in range(300)], axis=0)
+    assert drawn == pytest.approx(sum(w * clean.score(x + d) for w, d in zip(share, wide)), abs=0.025)
+    assert np.max(np.abs(drawn - clean.score(x))) > 0.1
     model = st.ModelDensity(mixture(), 1.0, draws=4)
     assert model.isStochastic and not model.hasLogDensity and np.array_equal(model.score(MEANS, 7), model.score(MEANS, 7)) and not np.array_equal(
         model.score(MEANS, 7), model.score(MEANS, 8))
