@@ -17,16 +17,29 @@ void PosteriorModel::addEvaluations(long n) const {
     countOfThread += n;
 }
 
-Moments PosteriorModel::moments(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
-    const int m = numStatistics();
-    if (eta.rows() != m)
-        throw std::invalid_argument("PosteriorModel: expected eta with " + std::to_string(m) + " components a point, got " + std::to_string(eta.rows()));
+void PosteriorModel::checkPoints(const MatrixXd& eta) const {
+    if (eta.rows() != numStatistics())
+        throw std::invalid_argument("PosteriorModel: expected eta with " + std::to_string(numStatistics()) + " components a point, got " + std::to_string(eta.rows()));
     if (!eta.allFinite())
         throw std::invalid_argument("PosteriorModel: eta holds a value that is not finite");
-    if (order == Order::Third && (direction == nullptr || direction->rows() != m || direction->cols() != eta.cols()))
+}
+
+Moments PosteriorModel::moments(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
+    checkPoints(eta);
+    if (order == Order::Third && (direction == nullptr || direction->rows() != eta.rows() || direction->cols() != eta.cols()))
         throw std::invalid_argument("PosteriorModel: third moments need a direction of the shape of eta");
     addEvaluations(eta.cols());
     return compute(eta, order, direction);
+}
+
+MatrixXd PosteriorModel::denoised(const MatrixXd& eta) const {
+    checkPoints(eta);
+    addEvaluations(eta.cols());
+    return computeDenoised(eta);
+}
+
+MatrixXd PosteriorModel::computeDenoised(const MatrixXd& eta) const {
+    return compute(eta, Order::Mean, nullptr).mu.bottomRows(numStatistics() - (vars.hasQuadratic() ? 1 : 0));
 }
 
 }  // namespace Spacetime

@@ -307,6 +307,8 @@ Moments DenoiserModel::momentsAt(const MatrixXd& eta, bool covariance, double st
     return out;
 }
 
+MatrixXd DenoiserModel::computeDenoised(const MatrixXd& eta) const { return denoise(eta.bottomRows(D), logSnr(eta), false).mean; }
+
 Moments DenoiserModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
     Moments out = momentsAt(eta, order >= Order::Covariance, std::cbrt(derivativeError()));
     if (order != Order::Third)

@@ -47,6 +47,7 @@ public:
 protected:
     /// Scores at points that were checked.
     virtual Eigen::MatrixXd compute(const Eigen::MatrixXd& x, long draw) const = 0;
+    /// To be called by compute(): one a point and draw.
     void addEvaluations(long n) const { count += n; }
 
 private:
@@ -95,7 +96,8 @@ protected:
 
 private:
     Eigen::MatrixXd naturalParameter(const Eigen::MatrixXd& x) const;
-    Eigen::MatrixXd mean(const Eigen::MatrixXd& x) const;
+    /// Scores without draws.
+    Eigen::MatrixXd scoreAt(const Eigen::MatrixXd& x) const;
 
     const PosteriorModel& posterior;
     double level;

@@ -25,7 +25,7 @@ struct DensityPath {
     Eigen::VectorXd logDensity;  ///< [N+1] log p(x_i) - log p(x_0), by the line integral of s·dx along the path
     double length = 0;           ///< Euclidean length of the polyline
     double logDistance = 0;      ///< log of the density distance, ∫ (p/p(x_0))^(-tau) |dx|
-    /// Largest |P(x_{i+1} - 2 x_i + x_{i-1}) + tau h^2 P s_i| over the largest |P(...)| + |tau h^2 P s_i|, h the mean of the two segments at node i.
+    /// Largest |P(x_{i+1} - 2 x_i + x_{i-1}) + tau h^2 P s_i| over the largest |P(...)| + |tau h^2 P s_i|, h = |x_{i+1} - x_{i-1}|/2.
     double residual = std::numeric_limits<double>::quiet_NaN();
     /// Standard error of the residual where the field is stochastic, else 0.
     double residualError = 0;

@@ -45,6 +45,9 @@ public:
     /// Throws std::invalid_argument when shapes do not match or eta is not finite.
     Moments moments(const Eigen::MatrixXd& eta, Order order = Order::Covariance, const Eigen::MatrixXd* direction = nullptr) const;
 
+    /// The rows of mu below E|d|^2 [D x n]: all that a score needs, and for a denoiser far less work than mu, which takes derivatives.
+    Eigen::MatrixXd denoised(const Eigen::MatrixXd& eta) const;
+
     /// True where J is the exact covariance of a distribution: symmetric and positive semidefinite by construction.
     virtual bool isExact() const = 0;
     virtual bool hasPsi() const = 0;
@@ -77,11 +80,14 @@ protected:
     static constexpr double CleanLogSnr = 13.815510557964274;
 
     virtual Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const = 0;
+    virtual Eigen::MatrixXd computeDenoised(const Eigen::MatrixXd& eta) const;
     void addEvaluations(long n) const;
 
     Variables vars;
 
 private:
+    void checkPoints(const Eigen::MatrixXd& eta) const;
+
     mutable std::atomic<long> count{0};
 };
 

@@ -100,6 +100,7 @@ protected:
     Inputs trialInputs(int n) const;
 
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
+    Eigen::MatrixXd computeDenoised(const Eigen::MatrixXd& eta) const override;
 
 private:
     /// chat at the columns of eta_x [D x n] and its derivatives by eta_x and l.

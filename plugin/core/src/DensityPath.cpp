@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: MIT
+#include "spacetime/DensityPath.h"
+#include "DensityNodes.h"
+#include "spacetime/Files.h"
+#include "spacetime/Text.h"
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+using Eigen::Index;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using nlohmann::json;
+
+namespace Spacetime {
+
+namespace {
+
+const char* const PathFormat = "spacetime-density-path";
+const int PathVersion = 1;
+/// Bending by less than this share of the spacing, a turn of a millionth of a radian a node, counts as straight.
+const double StraightBending = 1e-6;
+const double SphereTolerance = 1e-6;
+/// Times a segment is halved at most when the score is integrated along it.
+const int MaxHalvings = 10;
+
+/// The integral of s·dx along the straight segments between the columns of x, by Simpson's rule on halves until two levels agree.
+VectorXd lineIntegrals(const DensityField& field, const MatrixXd& x, const MatrixXd& scores, double tolerance) {
+    const Index N = x.cols() - 1;
+    struct Interval {
+        Index segment;
+        double from, to, atFrom, atMiddle, atTo;  // s·dx/du at three points of the segment, u in [0, 1]
+        double simpson() const { return (to - from) / 6 * (atFrom + 4 * atMiddle + atTo); }
+    };
+    VectorXd result(N);
+    const MatrixXd chords = x.rightCols(N) - x.leftCols(N);
+    const VectorXd atStart = chords.cwiseProduct(scores.leftCols(N)).colwise().sum(), atEnd = chords.cwiseProduct(scores.rightCols(N)).colwise().sum();
+    if (!std::isfinite(tolerance))
+        return 0.5 * (atStart + atEnd);
+    auto evaluate = [&](const std::vector<std::pair<Index, double>>& at) {
+        MatrixXd points(x.rows(), at.size());
+        for (size_t k = 0; k < at.size(); k++)
+            points.col(k) = x.col(at[k].first) + at[k].second * chords.col(at[k].first);
+        const MatrixXd s = field.score(points);
+        VectorXd values(at.size());
+        for (size_t k = 0; k < at.size(); k++)
+            values[k] = s.col(k).dot(chords.col(at[k].first));
+        return values;
+    };
+    std::vector<std::pair<Index, double>> at;
+    for (Index i = 0; i < N; i++)
+        at.push_back({i, 0.5});
+    VectorXd values = evaluate(at);
+    std::vector<Interval> active;
+    for (Index i = 0; i < N; i++)
+        active.push_back({i, 0, 1, atStart[i], values[i], atEnd[i]});
+    result.setZero();
+    for (int halving = 0; !active.empty(); halving++) {
+        at.clear();
+        for (const Interval& v : active) {
+            const double quarter = 0.25 * (v.to - v.from);
+            at.push_back({v.segment, v.from + quarter});
+            at.push_back({v.segment, v.to - quarter});
+        }
+        values = evaluate(at);
+        std::vector<Interval> rest;
+        for (size_t k = 0; k < active.size(); k++) {
+            const Interval& v = active[k];
+            const double middle = 0.5 * (v.from + v.to);
+            const Interval left{v.segment, v.from, middle, v.atFrom, values[2 * k], v.atMiddle}, right{v.segment, middle, v.to, v.atMiddle, values[2 * k + 1], v.atTo};
+            const double fine = left.simpson() + right.simpson(), error = (fine - v.simpson()) / 15;
+            if (std::abs(error) <= tolerance / N * (v.to - v.from) || halving == MaxHalvings)
+                result[v.segment] += fine + error;
+            else {
+                rest.push_back(left);
+                rest.push_back(right);
+            }
+        }
+        active.swap(rest);
+    }
+    return result;
+}
+
+/// Integral over [0, 1] of exp(-tau l(u)) relative to exp(-tau l(0)), l the cubic through the values 0 and `change` with the given slopes: log of it.
+double logIntegral(double change, double slope0, double slope1, double tau) {
+    static const double nodes[] = {0.019855071751231884, 0.10166676129318664, 0.2372337950418355, 0.4082826787521751, 0.5917173212478249, 0.7627662049581645, 0.8983332387068134, 0.9801449282487681};
+    static const double weights[] = {0.05061426814518813, 0.11119051722668724, 0.15685332293894363, 0.18134189168918099, 0.18134189168918099, 0.15685332293894363, 0.11119051722668724, 0.05061426814518813};
+    double exponents[8], top = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (int k = 0; k < 8; k++) {
+        const double u = nodes[k], v = 1 - u;
+        exponents[k] = -tau * (change * u * u * (3 - 2 * u) + slope0 * u * v * v - slope1 * u * u * v);
+        top = std::max(top, exponents[k]);
+    }
+    for (int k = 0; k < 8; k++)
+        sum += weights[k] * std::exp(exponents[k] - top);
+    return top + std::log(sum);
+}
+
+double logAdd(double a, double b) { return std::max(a, b) + std::log1p(std::exp(-std::abs(a - b))); }
+
+}  // namespace
+
+void ontoSphere(MatrixXd& x, double radius) { x = x * (radius * x.colwise().norm().cwiseInverse()).asDiagonal(); }
+
+void checkOnSphere(const MatrixXd& x, const std::string& where) {
+    const VectorXd norms = x.colwise().norm();
+    const double radius = norms.mean();
+    if (!(radius > 0) || !((norms.array() - radius).abs().maxCoeff() <= SphereTolerance * radius))
+        throw std::invalid_argument(where + ": the sphere constraint needs points of one norm, got " + text(norms.minCoeff()) + " to " + text(norms.maxCoeff()) +
+                                    ": scale them to a common norm first");
+}
+
+MatrixXd unwrapped(const DensityField& field, const MatrixXd& x) {
+    const VectorXd periods = field.periods();
+    MatrixXd result = x;
+    for (Index d = 0; d < x.rows(); d++)
+        for (Index i = 1; i < x.cols() && periods[d] > 0; i++)
+            result(d, i) = result(d, i - 1) + std::remainder(x(d, i) - x(d, i - 1), periods[d]);
+    return result;
+}
+
+NodeForces nodeForces(const MatrixXd& x, const MatrixXd& scores, double tau, bool sphere) {
+    const Index n = x.cols() - 2;
+    NodeForces out{MatrixXd(x.rows(), n), MatrixXd(x.rows(), n), MatrixXd(x.rows(), n)};
+    double worst = 0;
+    VectorXd tangent, radial;
+    for (Index i = 0; i < n; i++) {
+        tangent = x.col(i + 2) - x.col(i);
+        auto second = out.bending.col(i);
+        auto pull = out.pull.col(i);
+        second = x.col(i + 2) - 2 * x.col(i + 1) + x.col(i);
+        pull = scores.col(i);
+        if (sphere) {
+            radial = x.col(i + 1).normalized();
+            for (auto* v : {&second, &pull})
+                *v -= radial.dot(*v) * radial;
+            tangent -= radial.dot(tangent) * radial;
+        }
+        const double h = 0.5 * tangent.norm();
+        if (h > 0)
+            tangent /= 2 * h;
+        out.slide.col(i) = tangent.dot(second) * tangent;
+        second -= out.slide.col(i);
+        pull = tau * h * h * (pull - tangent.dot(pull) * tangent).eval();
+        out.meanSegment += h / n;
+        worst = std::max(worst, (second + pull).norm());
+        out.largest = std::max(out.largest, second.norm() + pull.norm());
+    }
+    out.largest = std::max(out.largest, StraightBending * out.meanSegment);
+    out.residual = worst / out.largest;
+    return out;
+}
+
+MatrixXd equallySpaced(const MatrixXd& given, int numPoints, bool sphere) {
+    // Nodes that coincide with their neighbour say nothing.
+    std::vector<Index> kept = {0};
+    VectorXd at(given.cols());
+    at[0] = 0;
+    const double all = (given.rightCols(given.cols() - 1) - given.leftCols(given.cols() - 1)).colwise().norm().sum();
+    for (Index i = 1; i < given.cols(); i++) {
+        const double step = (given.col(i) - given.col(kept.back())).norm();
+        if (!(step > 1e-12 * all))
+            continue;
+        at[kept.size()] = at[kept.size() - 1] + step;
+        kept.push_back(i);
+    }
+    const Index n = kept.size();
+    MatrixXd x = given(Eigen::all, kept), result(x.rows(), numPoints);
+    result.col(0) = given.col(0);
+    result.col(numPoints - 1) = given.col(given.cols() - 1);
+    for (Index k = 1, piece = 0; k + 1 < numPoints; k++) {
+        const double t = at[n - 1] * k / (numPoints - 1);
+        while (piece + 2 < n && at[piece + 1] < t)
+            piece++;
+        // Lagrange's cubic through four neighbours.
+        const Index first = std::clamp<Index>(piece - 1, 0, std::max<Index>(0, n - 4)), last = std::min(first + 3, n - 1);
+        result.col(k).setZero();
+        for (Index i = first; i <= last; i++) {
+            double weight = 1;
+            for (Index j = first; j <= last; j++)
+                if (j != i)
+                    weight *= (t - at[j]) / (at[i] - at[j]);
+            result.col(k) += weight * x.col(i);
+        }
+    }
+    if (sphere) {
+        const double radius = given.col(0).norm();
+        for (Index k = 1; k + 1 < numPoints; k++)
+            result.col(k) *= radius / result.col(k).norm();
+    }
+    return result;
+}
+
+std::string outsideOf(const DensityField& field, const MatrixXd& x) {
+    int count = 0;
+    std::string first;
+    for (Index i = 0; i < x.cols(); i++) {
+        const std::string problem = field.rangeProblem(x.col(i));
+        if (problem.empty())
+            continue;
+        if (count++ == 0)
+            first = "node " + std::to_string(i) + " of " + std::to_string(x.cols() - 1) + ", " + field.describe(x.col(i)) + ", " + problem;
+    }
+    return count <= 1 ? first : first + " (and " + std::to_string(count - 1) + " other nodes)";
+}
+
+void measureAlong(const DensityField& field, DensityPath& path, const MatrixXd& scores, double tolerance) {
+    const MatrixXd& x = path.x;
+    const Index N = x.cols() - 1;
+    const VectorXd integrals = lineIntegrals(field, x, scores, tolerance);
+    const MatrixXd chords = x.rightCols(N) - x.leftCols(N);
+    const VectorXd h = chords.colwise().norm();
+    path.length = h.sum();
+    path.spacing = h.maxCoeff() / h.mean() - 1;
+    path.logDensity.resize(N + 1);
+    path.logDensity[0] = 0;
+    path.logDistance = -std::numeric_limits<double>::infinity();
+    for (Index i = 0; i < N; i++) {
+        path.logDensity[i + 1] = path.logDensity[i] + integrals[i];
+        const double part = std::log(h[i]) - path.tau * path.logDensity[i] +
+                            logIntegral(integrals[i], chords.col(i).dot(scores.col(i)), chords.col(i).dot(scores.col(i + 1)), path.tau);
+        path.logDistance = i == 0 ? part : logAdd(path.logDistance, part);
+    }
+}
+
+DensityPath measureDensityPath(const DensityField& field, const MatrixXd& given, double tau, double tolerance, bool sphere) {
+    const std::string where = "measureDensityPath";
+    if (!(tau > 0) || !std::isfinite(tau))
+        throw std::invalid_argument(where + ": expected a positive tau, got " + text(tau));
+    if (!(tolerance > 0))
+        throw std::invalid_argument(where + ": expected a positive tolerance, got " + text(tolerance));
+    if (given.cols() < 3)
+        throw std::invalid_argument(where + ": expected at least 3 nodes, got " + std::to_string(given.cols()));
+    if (given.rows() != field.dimension() || !given.allFinite())
+        throw std::invalid_argument(where + ": expected nodes of " + std::to_string(field.dimension()) + " finite coordinates, got " + std::to_string(given.rows()) +
+                                    (given.allFinite() ? "" : ", some of them not finite"));
+    DensityPath path;
+    path.x = unwrapped(field, given);
+    path.tau = tau;
+    path.sphere = sphere;
+    const Index N = path.x.cols() - 1;
+    const VectorXd h = (path.x.rightCols(N) - path.x.leftCols(N)).colwise().norm();
+    Index shortest;
+    if (!(h.minCoeff(&shortest) > 0))
+        throw std::invalid_argument(where + ": nodes " + std::to_string(shortest) + " and " + std::to_string(shortest + 1) + " coincide");
+    if (sphere)
+        checkOnSphere(path.x, where);
+    const long before = field.evaluations();
+    path.outside = outsideOf(field, path.x);
+    const MatrixXd scores = field.score(path.x);
+    measureAlong(field, path, scores, field.isStochastic() ? std::numeric_limits<double>::infinity() : tolerance);
+    path.residual = nodeForces(path.x, scores.middleCols(1, N - 1), tau, sphere).residual;
+    path.windings.assign(path.x.rows(), 0);
+    const VectorXd periods = field.periods();
+    for (Index d = 0; d < path.x.rows(); d++)
+        if (periods[d] > 0) {
+            const double change = path.x(d, N) - path.x(d, 0);
+            path.windings[d] = static_cast<int>(std::lround((change - std::remainder(change, periods[d])) / periods[d]));
+        }
+    path.evaluations = field.evaluations() - before;
+    return path;
+}
+
+MatrixXd lerp(const VectorXd& a, const VectorXd& b, int numPoints) {
+    const VectorXd u = VectorXd::LinSpaced(numPoints, 0, 1);
+    MatrixXd x = a * (1 - u.array()).matrix().transpose() + b * u.transpose();
+    x.col(0) = a;
+    x.col(numPoints - 1) = b;
+    return x;
+}
+
+MatrixXd slerp(const VectorXd& a, const VectorXd& b, int numPoints) {
+    const double ra = a.norm(), rb = b.norm();
+    if (!(ra > 0) || !(rb > 0))
+        throw std::invalid_argument("slerp: expected two points other than the origin");
+    const VectorXd from = a / ra, across = b / rb - from.dot(b / rb) * from;
+    // Half the chord's sine keeps its digits at small angles, and at those near pi.
+    const double angle = 2 * std::atan2((from - b / rb).norm(), (from + b / rb).norm());
+    if (!(across.norm() > 1e-12))
+        return angle < 1 ? lerp(a, b, numPoints) : throw std::invalid_argument("slerp: the points lie opposite each other, no great circle is the shortest");
+    const VectorXd side = across.normalized();
+    MatrixXd x(a.size(), numPoints);
+    for (int i = 0; i < numPoints; i++) {
+        const double u = static_cast<double>(i) / (numPoints - 1);
+        x.col(i) = ((1 - u) * ra + u * rb) * (std::cos(u * angle) * from + std::sin(u * angle) * side);
+    }
+    x.col(0) = a;
+    x.col(numPoints - 1) = b;
+    return x;
+}
+
+MatrixXd unitTangents(const MatrixXd& x) {
+    const Index n = x.cols();
+    if (n < 2)
+        throw std::invalid_argument("unitTangents: expected at least 2 nodes, got " + std::to_string(n));
+    MatrixXd v(x.rows(), n);
+    if (n < 5) {
+        for (Index i = 0; i < n; i++)
+            v.col(i) = x.col(std::min(i + 1, n - 1)) - x.col(std::max<Index>(i - 1, 0));
+        if (n > 2) {
+            v.col(0) = -3 * x.col(0) + 4 * x.col(1) - x.col(2);
+            v.col(n - 1) = 3 * x.col(n - 1) - 4 * x.col(n - 2) + x.col(n - 3);
+        }
+    }
+    else {
+        for (Index i = 2; i + 2 < n; i++)
+            v.col(i) = x.col(i - 2) - 8 * x.col(i - 1) + 8 * x.col(i + 1) - x.col(i + 2);
+        v.col(0) = -25 * x.col(0) + 48 * x.col(1) - 36 * x.col(2) + 16 * x.col(3) - 3 * x.col(4);
+        v.col(1) = -3 * x.col(0) - 10 * x.col(1) + 18 * x.col(2) - 6 * x.col(3) + x.col(4);
+        v.col(n - 1) = 25 * x.col(n - 1) - 48 * x.col(n - 2) + 36 * x.col(n - 3) - 16 * x.col(n - 4) + 3 * x.col(n - 5);
+        v.col(n - 2) = 3 * x.col(n - 1) + 10 * x.col(n - 2) - 18 * x.col(n - 3) + 6 * x.col(n - 4) - x.col(n - 5);
+    }
+    for (Index i = 0; i < n; i++) {
+        if (!(v.col(i).norm() > 0))
+            throw std::invalid_argument("unitTangents: nodes around " + std::to_string(i) + " coincide");
+        v.col(i).normalize();
+    }
+    return v;
+}
+
+SequenceAnalysis analyzeSequence(const DensityField& field, const MatrixXd& given, int numFrames, const DensityGeodesicOptions& options) {
+    const std::string where = "analyzeSequence";
+    if (numFrames == 0)
+        numFrames = static_cast<int>(given.cols());
+    if (given.cols() < 3 || numFrames < 3)
+        throw std::invalid_argument(where + ": expected at least 3 frames, got " + std::to_string(std::min<Index>(given.cols(), numFrames)));
+    if (given.rows() != field.dimension() || !given.allFinite())
+        throw std::invalid_argument(where + ": expected frames of " + std::to_string(field.dimension()) + " finite coordinates, got " + std::to_string(given.rows()) +
+                                    (given.allFinite() ? "" : ", some of them not finite"));
+    if (options.sphere)
+        checkOnSphere(given, where);
+    const MatrixXd frames = unwrapped(field, given);
+    if (!((frames.rightCols(frames.cols() - 1) - frames.leftCols(frames.cols() - 1)).colwise().norm().maxCoeff() > 0))
+        throw std::invalid_argument(where + ": all frames coincide");
+    SequenceAnalysis out;
+    out.frames = measureDensityPath(field, equallySpaced(frames, numFrames, options.sphere), options.tau, 1e-4, options.sphere);
+    const MatrixXd& x = out.frames.x;
+    const Index n = x.cols() - 2;
+    const NodeForces forces = nodeForces(x, field.score(x.middleCols(1, n)), options.tau, options.sphere);
+    out.angle.resize(n);
+    out.residual.resize(n);
+    // Fit of P g'' + tau |g'|^2 P s = 0 for tau, from the terms at options.tau.
+    double cross = 0, pulls = 0, bendings = 0;
+    for (Index i = 0; i < n; i++) {
+        const auto bending = forces.bending.col(i), pull = forces.pull.col(i);
+        const double b = bending.norm(), p = pull.norm(), negligible = 1e-6 * forces.largest;
+        out.angle[i] = b > negligible && p > negligible ? 180 / M_PI * std::acos(std::clamp(bending.dot(pull) / (b * p), -1.0, 1.0)) : std::numeric_limits<double>::quiet_NaN();
+        out.residual[i] = (bending + pull).norm() / std::max(b + p, negligible);
+        cross += bending.dot(pull);
+        pulls += pull.squaredNorm();
+        bendings += bending.squaredNorm();
+    }
+    const double factor = pulls > 0 ? -cross / pulls : 0;
+    out.bestTau = factor * options.tau;
+    out.bestTauResidual = bendings > 0 ? std::max(0.0, bendings + 2 * factor * cross + factor * factor * pulls) / bendings : 0;
+
+    DensityGeodesicOptions o = options;
+    o.windings = out.frames.windings;
+    const VectorXd a = x.col(0), b = x.col(n + 1);
+    out.geodesic = densityGeodesics(field, a, b, o)[0];
+    const MatrixXd line = options.sphere ? slerp(a, b, options.numPoints) : lerp(a, b, options.numPoints);
+    // Turns that the sequence makes are turns of the line: nothing is unwrapped the short way.
+    out.line = measureDensityPath(field, line, options.tau, 1e-4, options.sphere);
+    out.lengthRatio = out.frames.length / out.geodesic.length;
+    out.distanceRatio = std::exp(out.frames.logDistance - out.geodesic.logDistance);
+    return out;
+}
+
+json toJson(const DensityPath& path, const ModelDensity& field) {
+    auto number = [](double value) { return std::isfinite(value) ? json(value) : json(nullptr); };
+    const MatrixXd raw = field.raw(path.x);
+    json nodes = json::array();
+    for (Index i = 0; i < raw.cols(); i++)
+        nodes.push_back(std::vector<double>(raw.col(i).data(), raw.col(i).data() + raw.rows()));
+    return {{"format", PathFormat}, {"version", PathVersion}, {"variables", field.variables().toJson()}, {"log_snr", field.logSnr()}, {"draws", field.draws()}, {"tau", path.tau}, {"sphere", path.sphere},
+            {"path", nodes}, {"log_density", std::vector<double>(path.logDensity.data(), path.logDensity.data() + path.logDensity.size())}, {"length", number(path.length)},
+            {"log_distance", number(path.logDistance)}, {"residual", number(path.residual)}, {"residual_error", number(path.residualError)}, {"spacing", number(path.spacing)},
+            {"windings", path.windings}, {"converged", path.converged}, {"iterations", path.iterations}, {"evaluations", path.evaluations}, {"seconds", path.seconds},
+            {"max_speed_error", number(path.maxSpeedError)}, {"outside", path.outside}};
+}
+
+void saveDensityPath(const std::string& file, const DensityPath& path, const ModelDensity& field, bool overwrite) { writeFile(file, toJson(path, field).dump(1) + "\n", overwrite); }
+
+DensityPathFile loadDensityPath(const std::string& file) {
+    const std::string where = "path file '" + file + "'";
+    const std::string content = readFile(file);
+    try {
+        const json j = json::parse(content);
+        if (!j.is_object() || j.value("format", json()) != PathFormat)
+            throw std::invalid_argument(std::string("expected a JSON object of the format '") + PathFormat + "'");
+        if (const json version = j.value("version", json()); !version.is_number_integer() || version > PathVersion)
+            throw std::invalid_argument("this program reads up to version " + std::to_string(PathVersion) + ", got " + version.dump() + ": upgrade openmm-spacetime");
+        DensityPathFile out;
+        out.variables = Variables::fromJson(j.at("variables"));
+        out.logSnr = j.at("log_snr").get<double>();
+        const auto nodes = j.at("path").get<std::vector<std::vector<double>>>();
+        const auto profile = j.at("log_density").get<std::vector<double>>();
+        if (nodes.size() < 2 || profile.size() != nodes.size())
+            throw std::invalid_argument("expected at least 2 nodes and a log-density for each, got " + std::to_string(nodes.size()) + " and " + std::to_string(profile.size()));
+        const Variables& vars = out.variables;
+        out.raw.resize(vars.size(), nodes.size());
+        out.path.x.resize(vars.size(), nodes.size());
+        for (size_t k = 0; k < nodes.size(); k++) {
+            if (static_cast<int>(nodes[k].size()) != vars.size())
+                throw std::invalid_argument("node " + std::to_string(k) + ": expected " + std::to_string(vars.size()) + " values, got " + std::to_string(nodes[k].size()));
+            out.raw.col(k) = VectorXd::Map(nodes[k].data(), nodes[k].size());
+        }
+        for (int i = 0; i < vars.size(); i++)
+            out.path.x.row(i) = vars[i].lifted() ? (2 * M_PI / vars[i].period * out.raw.row(i)).eval() : ((out.raw.row(i).array() - vars[i].shift) / vars[i].scale).matrix().eval();
+        auto number = [&](const char* key) { return j.contains(key) && j[key].is_number() ? j[key].get<double>() : std::numeric_limits<double>::quiet_NaN(); };
+        DensityPath& p = out.path;
+        p.logDensity = VectorXd::Map(profile.data(), profile.size());
+        p.tau = j.at("tau").get<double>();
+        p.sphere = j.value("sphere", false);
+        p.length = number("length");
+        p.logDistance = number("log_distance");
+        p.residual = number("residual");
+        p.residualError = number("residual_error");
+        p.spacing = number("spacing");
+        p.windings = j.value("windings", std::vector<int>(vars.size(), 0));
+        p.converged = j.value("converged", false);
+        p.iterations = j.value("iterations", 0);
+        p.evaluations = j.value("evaluations", 0L);
+        p.seconds = j.value("seconds", 0.0);
+        p.maxSpeedError = number("max_speed_error");
+        p.outside = j.value("outside", "");
+        if (!out.raw.allFinite() || !p.logDensity.allFinite() || !(p.tau > 0) || static_cast<int>(p.windings.size()) != vars.size())
+            throw std::invalid_argument("expected finite nodes and log-densities, a positive tau and a winding for each variable");
+        return out;
+    }
+    catch (const json::exception& e) {
+        throw std::invalid_argument(where + ": " + e.what());
+    }
+    catch (const std::invalid_argument& e) {
+        throw std::invalid_argument(where + ": " + e.what());
+    }
+}
+
+}  // namespace Spacetime
