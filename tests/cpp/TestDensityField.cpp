@@ -51,7 +51,7 @@ Variables mixed() {
     d.shift = 0.35;
     d.scale = 0.05;
     x.scale = 3;
-    return Variables({Variable::torsion("phi"), d, Variable::coordinate("z", Site(), 2, 1.7), x});
+    return Variables({Variable::torsion("phi"), d, Variable::coordinate("z", 5, 2, 1.7), x});
 }
 
 EmpiricalModel mixedSamples() {
@@ -115,6 +115,7 @@ TEST(DensityField, VonMisesSmoothedInClosedForm) {
     c.logWeights = Vector2d(0.2, -0.3);
     c.tilt.resize(2, 2);
     c.tilt << 2 * std::cos(0.5), 5 * std::cos(-2.0), 2 * std::sin(0.5), 5 * std::sin(-2.0);
+    c.mean = c.precision = MatrixXd(0, 2);
     const MixtureModel model(Variables({Variable::torsion("phi")}), c);
     const double level = 1.3, kappa = std::exp(level);
     const ModelDensity field(model, level);

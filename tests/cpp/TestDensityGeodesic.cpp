@@ -76,6 +76,7 @@ public:
         enum State : char { Far, Near, Done };
         std::vector<double> T(n * n, std::numeric_limits<double>::infinity());
         std::vector<State> state(n * n, Far);
+        std::vector<bool> start(n * n, false);
         std::priority_queue<std::pair<double, int>, std::vector<std::pair<double, int>>, std::greater<>> heap;
         auto point = [&](int k) { return Vector2d(low + h * (k % n), low + h * (k / n)); };
         for (int k = 0; k < n * n; k++) {
@@ -86,6 +87,7 @@ public:
             for (int i = 0; i < 16; i++)
                 T[k] += f(a + (i + 0.5) / 16 * d) * d.norm() / 16;
             state[k] = Near;
+            start[k] = true;
             heap.push({T[k], k});
         }
         // The smaller of the two neighbours along one axis, with the one behind it: a (3T - 4T1 + T2)/2h or a (T - T1)/h.
@@ -133,7 +135,7 @@ public:
             for (int step : {1, n})
                 for (int s : {-1, 1}) {
                     const int i = step == 1 ? k % n : k / n, other = k + s * step;
-                    if (i + s < 0 || i + s >= n || state[other] == Done)
+                    if (i + s < 0 || i + s >= n || state[other] == Done || start[other])
                         continue;
                     const double value = update(other);
                     if (value < T[other]) {
@@ -192,6 +194,7 @@ MixtureModel vonMises(double turn = 0) {
     MixtureModel::Components c;
     c.logWeights = Vector3d(0, 0.3, -1);
     c.tilt.resize(4, 3);
+    c.mean = c.precision = MatrixXd(0, 3);
     for (int k = 0; k < 3; k++)
         for (int j = 0; j < 2; j++)
             c.tilt.block(2 * j, k, 2, 1) = kappa[k] * Vector2d(std::cos(centres[k][j] + turn), std::sin(centres[k][j] + turn));
@@ -235,10 +238,10 @@ TEST(DensityGeodesic, StraightWhereTheDensityIsUniform) {
 }
 
 TEST(DensityGeodesic, PowerLawIsStraightUnderAConformalMap) {
-    // With m = k tau the metric is that of w = z^(m+1)/(m+1), in the plane of the two ends.
+    // With m = k tau the metric is that of w = z^(m+1)/(m+1), in the plane of the two ends; below an angle of pi there the straight line misses w = 0.
     for (int D : {2, 3})
         for (double tau : {1.0, 0.5, 2.0}) {
-            const double k = 1, m = k * tau, angle = 1.2, ra = 0.8, rb = 1.7;
+            const double k = 1, m = k * tau, angle = 0.9, ra = 0.8, rb = 1.7;
             VectorXd e1 = VectorXd::LinSpaced(D, 1, 2), e2 = VectorXd::Zero(D);
             e1.normalize();
             e2[0] = 1;
@@ -247,16 +250,14 @@ TEST(DensityGeodesic, PowerLawIsStraightUnderAConformalMap) {
             const int N = 256;
             const DensityPath path = geodesic(powerLaw(D, k), a, b, options(N + 1, tau));
             const std::complex<double> wa = std::pow(ra, m + 1) / (m + 1), wb = std::polar(std::pow(rb, m + 1) / (m + 1), (m + 1) * angle);
-            if ((m + 1) * angle < M_PI) {
-                EXPECT_NEAR(path.logDistance, std::log(std::abs(wb - wa) / std::pow(ra, m)), 2e-4) << "D = " << D << ", tau = " << tau;
-                double farthest = 0;
-                for (int i = 0; i <= N; i++) {
-                    const std::complex<double> w = std::pow(std::complex<double>(path.x.col(i).dot(e1), path.x.col(i).dot(e2)), m + 1) / (m + 1);
-                    farthest = std::max(farthest, std::abs(std::imag((w - wa) * std::conj(wb - wa))) / std::abs(wb - wa));
-                }
-                EXPECT_LT(farthest, 5e-4 * std::abs(wb - wa));
-                EXPECT_LT(clairautDeviation(powerLaw(D, k), path.x, tau), 1e-3);
+            EXPECT_NEAR(path.logDistance, std::log(std::abs(wb - wa) / std::pow(ra, m)), 2e-4) << "D = " << D << ", tau = " << tau;
+            double farthest = 0;
+            for (int i = 0; i <= N; i++) {
+                const std::complex<double> w = std::pow(std::complex<double>(path.x.col(i).dot(e1), path.x.col(i).dot(e2)), m + 1) / (m + 1);
+                farthest = std::max(farthest, std::abs(std::imag((w - wa) * std::conj(wb - wa))) / std::abs(wb - wa));
             }
+            EXPECT_LT(farthest, 5e-4 * std::abs(wb - wa));
+            EXPECT_LT(clairautDeviation(powerLaw(D, k), path.x, tau), 1e-3);
             // The path stays in the plane of its ends and the centre.
             EXPECT_LT((path.x - e1 * (e1.transpose() * path.x) - e2 * (e2.transpose() * path.x)).norm(), 1e-9);
         }
@@ -295,7 +296,9 @@ TEST(DensityGeodesic, TemperingIsAPowerOfTheDensity) {
 
 TEST(DensityGeodesic, ReversedEndsGiveTheSamePath) {
     const RandomProblem p(7, 2, 0.2, 0.8);
-    const DensityPath path = geodesic(p.field, p.a, p.b, options(65)), back = geodesic(p.field, p.b, p.a, options(65));
+    Options o = options(65);
+    o.starts = 6;  // of several geodesics the shortest
+    const DensityPath path = geodesic(p.field, p.a, p.b, o), back = geodesic(p.field, p.b, p.a, o);
     EXPECT_LT((path.x - back.x.rowwise().reverse()).norm(), 1e-6);
     EXPECT_NEAR(path.logDistance - path.logDensity[64], back.logDistance, 1e-4);
 }
@@ -351,13 +354,13 @@ TEST(DensityGeodesic, ManyDimensionsInLinearMemory) {
     VectorXd a = field.means.col(0) + draw(1), b = field.means.col(2) + draw(1);
     resetPeak();
     const long before = peakMemory();
-    Options o = options(N + 1, 2e-3, 1e-3);
+    Options o = options(N + 1, 1e-3, 1e-3);
     const DensityPath path = geodesic(field, a, b, o);
     if (before > 0) {
         EXPECT_LT(peakMemory() - before, 50L * 8 * N * D + (64 << 20));
     }
     EXPECT_LT(path.logDistance, measureDensityPath(field, lerp(a, b, N + 1), o.tau).logDistance);
-    EXPECT_LT(path.evaluations, 2000);
+    EXPECT_LT(path.evaluations, 1000);
 }
 
 TEST(DensityGeodesic, SphereGreatCircles) {
@@ -529,24 +532,24 @@ TEST(DensityGeodesic, BadInput) {
     };
     expectError(solve(plane, a, Vector2d(1, -0.5)), {"zero below y = 0", "-0.5"});
     expectError(solve(plane, Vector2d(0, -2), b), {"zero below y = 0", "-2"});
-    expectError(solve(plane, a, a), {"identical"});
-    expectError(solve(plane, a, Vector3d(1, 2, 3)), {"2", "3"});
+    expectError(solve(plane, a, a), {"same", "(-1, 1)"});
+    expectError(solve(plane, a, Vector3d(1, 2, 3)), {"end", "2", "(1, 2, 3)"});
     expectError(solve(plane, a, Vector2d(1, NAN)), {"finite"});
     for (double tau : {0.0, -1.0, double(NAN), double(INFINITY)})
         expectError(solve(plane, a, b, [&](Options& o) { o.tau = tau; }), {"tau"});
-    expectError(solve(plane, a, b, [](Options& o) { o.numPoints = 4; }), {"numPoints", "5", "4"});
+    expectError(solve(plane, a, b, [](Options& o) { o.numPoints = 4; }), {"5 points", "4"});
     expectError(solve(plane, a, b, [](Options& o) { o.tolerance = 0; }), {"tolerance"});
-    expectError(solve(plane, a, b, [](Options& o) { o.maxIterations = 0; }), {"maxIterations"});
-    expectError(solve(plane, a, b, [](Options& o) { o.starts = 0; }), {"starts"});
+    expectError(solve(plane, a, b, [](Options& o) { o.maxIterations = 0; }), {"1 iteration", "0"});
+    expectError(solve(plane, a, b, [](Options& o) { o.starts = 0; }), {"1 start", "0"});
     expectError(solve(plane, a, b, [](Options& o) { o.windings = {0, 1}; }), {"winding", "period"});
     expectError(solve(plane, a, b, [](Options& o) { o.windings = {0}; }), {"winding", "2", "1"});
     expectError(solve(plane, a, b, [](Options& o) { o.sphere = true; }), {"sphere"});
-    expectError(solve(plane, a, b, [](Options& o) { o.path = MatrixXd::Ones(3, 4); }), {"path", "3"});
+    expectError(solve(plane, a, b, [](Options& o) { o.path = MatrixXd::Ones(3, 4); }), {"path", "2 finite"});
     expectError(solve(plane, a, b, [](Options& o) { o.path = MatrixXd::Constant(2, 4, NAN); }), {"path", "finite"});
     // Whole turns apart is identical on the torus.
     const MixtureModel torsions = vonMises();
     const ModelDensity torus(torsions, 3);
-    expectError(solve(torus, Vector2d(-1.3, 1), Vector2d(-1.3 + 2 * M_PI, 1 - 2 * M_PI)), {"identical"});
+    expectError(solve(torus, Vector2d(-1.3, 1), Vector2d(-1.3 + 2 * M_PI, 1 - 2 * M_PI)), {"same"});
     // A score that is not finite on the way: where.
     const AnalyticDensity hole(
         2, {}, [](const VectorXd& x) { return x.norm() < 0.5 ? VectorXd(Vector2d(NAN, 0)) : VectorXd(Vector2d(0, 0)); });

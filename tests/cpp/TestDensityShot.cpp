@@ -46,7 +46,7 @@ TEST(DensityShot, HalfCircle) {
     EXPECT_LT((path.logDensity.transpose().array() - (exact.row(1) / exact(1, 0)).array().log()).abs().maxCoeff(), 1e-4);
     // Distance along the circle, log(tan(angle/2)), with p(start) taken out.
     const double distance = std::log(std::tan(from / 2)) - std::log(std::tan(to / 2));
-    EXPECT_NEAR(path.logDistance, std::log(distance / exact(1, 0)), 1e-4) << "the inscribed polygon's, of 64 segments";
+    EXPECT_NEAR(path.logDistance, std::log(distance * exact(1, 0)), 1e-3) << "the inscribed polygon's, of 64 segments";
 }
 
 TEST(DensityShot, SpeedIsConserved) {
@@ -56,27 +56,30 @@ TEST(DensityShot, SpeedIsConserved) {
             const DensityPath path = extrapolateDensity(p.field, p.a, p.b - p.a, shot(5, 65, tau));
             EXPECT_LT(path.maxSpeedError, 1e-8) << "D = " << D << ", tau = " << tau;
             const VectorXd segment = (path.x.rightCols(64) - path.x.leftCols(64)).colwise().norm();
-            EXPECT_NEAR(segment.maxCoeff(), 5.0 / 64, 1e-8);
-            // Back from the end: the same way.
-            const MatrixXd tangent = unitTangents(path.x);
-            DensityShotOptions o = shot(5, 65, tau);
-            const DensityPath finer = extrapolateDensity(p.field, p.a, p.b - p.a, [&] { o.tolerance = 1e-12; return o; }());
-            EXPECT_LT((finer.x - path.x).norm(), 1e-5);
+            // Equal arcs, whose chords are a little shorter.
+            EXPECT_LT(segment.maxCoeff(), 5.0 / 64 * (1 + 1e-8));
+            EXPECT_GT(segment.minCoeff(), 5.0 / 64 * (1 - 0.05));
+            DensityShotOptions finer = shot(5, 65, tau);
+            finer.tolerance = 1e-13;
+            EXPECT_LT((extrapolateDensity(p.field, p.a, p.b - p.a, finer).x - path.x).norm(), 1e-5);
         }
 }
 
 TEST(DensityShot, LandsOnTheEndOfTheGeodesic) {
+    // Where density is low neighbouring geodesics part exponentially, and so does any error: broad Gaussians and a mild exponent keep that small.
     for (int D : {2, 3, 10}) {
-        const RandomProblem p(30 + D, D, 0.3, 0.9);
+        const RandomProblem p(30 + D, D, 0.6, 1.2);
+        const double tau = D < 10 ? 0.5 : 0.2;
         double last = 0;
         for (int N : {128, 256, 512}) {
             DensityGeodesicOptions o;
             o.numPoints = N + 1;
+            o.tau = tau;
             o.tolerance = 1e-9;
             o.maxIterations = 2000;
             const DensityPath path = densityGeodesics(p.field, p.a, p.b, o).at(0);
             ASSERT_TRUE(path.converged) << "D = " << D << ", N = " << N << ": " << path.residual;
-            const DensityPath back = extrapolateDensity(p.field, p.a, unitTangents(path.x).col(0), shot(path.length, N + 1));
+            const DensityPath back = extrapolateDensity(p.field, p.a, unitTangents(path.x).col(0), shot(path.length, N + 1, tau));
             const double miss = (back.x.col(N) - p.b).norm() / path.length;
             if (N == 512) {
                 EXPECT_LT(miss, 2e-3) << "D = " << D;
@@ -164,14 +167,14 @@ TEST(DensityShot, BadInput) {
     };
     expectError(run(Vector2d(0, -1), v), {"zero below y = 0"});
     expectError(run(x, Vector2d::Zero()), {"direction"});
-    expectError(run(x, Vector3d(1, 0, 0)), {"2", "3"});
-    expectError(run(Vector3d(1, 1, 1), v), {"2", "3"});
+    expectError(run(x, Vector3d(1, 0, 0)), {"direction", "2 finite"});
+    expectError(run(Vector3d(1, 1, 1), v), {"start", "2 finite"});
     expectError(run(x, Vector2d(NAN, 1)), {"finite"});
     for (double tau : {0.0, -0.1, double(NAN)})
         expectError(run(x, v, [&](DensityShotOptions& o) { o.tau = tau; }), {"tau"});
     for (double length : {0.0, -1.0, double(INFINITY)})
         expectError(run(x, v, [&](DensityShotOptions& o) { o.length = length; }), {"length"});
-    expectError(run(x, v, [](DensityShotOptions& o) { o.numPoints = 1; }), {"numPoints", "2", "1"});
+    expectError(run(x, v, [](DensityShotOptions& o) { o.numPoints = 1; }), {"2 points", "1"});
     expectError(run(x, v, [](DensityShotOptions& o) { o.tolerance = -1; }), {"tolerance"});
     expectError(run(x, v, [](DensityShotOptions& o) { o.steps = -1; }), {"steps"});
     // Along the radius there is no direction on the sphere.
@@ -194,9 +197,9 @@ TEST(DensityMeasure, LineIntegralAgainstTheDensity) {
         // The distance along the polygon, by a fine midpoint rule.
         double distance = 0, length = 0;
         for (int i = 0; i < 11; i++)
-            for (int j = 0; j < 200; j++) {
-                const VectorXd at = x.col(i) + (j + 0.5) / 200 * (x.col(i + 1) - x.col(i));
-                distance += std::exp(-0.7 * (p.field.logDensity(at)[0] - p.field.logDensity(x.leftCols(1))[0])) * (x.col(i + 1) - x.col(i)).norm() / 200;
+            for (int j = 0; j < 500; j++) {
+                const VectorXd at = x.col(i) + (j + 0.5) / 500 * (x.col(i + 1) - x.col(i));
+                distance += std::exp(-0.7 * (p.field.logDensity(at)[0] - p.field.logDensity(x.leftCols(1))[0])) * (x.col(i + 1) - x.col(i)).norm() / 500;
             }
         for (int i = 0; i < 11; i++)
             length += (x.col(i + 1) - x.col(i)).norm();
@@ -241,7 +244,7 @@ TEST(DensityMeasure, BadInput) {
     expectError([&] { measureDensityPath(field, x, 1, 0); }, {"tolerance"});
     MatrixXd nan = x;
     nan(0, 3) = NAN;
-    expectError([&] { measureDensityPath(field, nan, 1); }, {"finite", "3"});
+    expectError([&] { measureDensityPath(field, nan, 1); }, {"not finite"});
     MatrixXd twice = x;
     twice.col(2) = twice.col(1);
     expectError([&] { measureDensityPath(field, twice, 1); }, {"1", "2"});
@@ -320,9 +323,13 @@ TEST(DensitySequence, FramesAtEqualDistances) {
 
 TEST(DensitySequence, BadInput) {
     const AnalyticDensity field = halfPlane();
-    MatrixXd x = arc(0, 1, 2.6, 0.4, 9);
+    const MatrixXd x = arc(0, 1, 2.6, 0.4, 9);
     expectError([&] { analyzeSequence(field, x.leftCols(2), 0, {}); }, {"3", "2"});
-    expectError([&] { analyzeSequence(field, x, 2, {}); }, {"numFrames", "2"});
-    x.col(4) = x.col(5);
-    expectError([&] { analyzeSequence(field, x, 0, {}); }, {"4", "5"});
+    expectError([&] { analyzeSequence(field, x, 2, {}); }, {"3 frames", "2"});
+    expectError([&] { analyzeSequence(field, MatrixXd(x.col(0).replicate(1, 5)), 0, {}); }, {"coincide"});
+    expectError([&] { analyzeSequence(field, MatrixXd::Ones(3, 5), 0, {}); }, {"2 finite", "3"});
+    // A film that stands still for a frame is a film.
+    MatrixXd still(2, 34);
+    still << arc(0, 1, 2.6, 0.4, 33).leftCols(17), arc(0, 1, 2.6, 0.4, 33).rightCols(17);
+    EXPECT_NEAR(analyzeSequence(field, still, 0, {}).bestTau, 1, 0.01);
 }
