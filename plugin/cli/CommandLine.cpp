@@ -5,6 +5,7 @@
 #include "spacetime/Samples.h"
 #include "spacetime/Text.h"
 #include "spacetime/TorchScriptModel.h"
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <iostream>
@@ -143,17 +144,25 @@ po::options_description modelOptions() {
     return o;
 }
 
-std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::string& path) {
+std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::string& path, const Variables* known) {
     const Samples samples = readSamples(path);
     Variables variables = samples.variables;
-    if (line.has("variables"))
+    if (known != nullptr) {
+        // The columns of a .csv are numbers by name only; kinds that a file does say must be the model's.
+        const auto& items = variables.items();
+        const bool saysKinds = std::any_of(items.begin(), items.end(), [](const Variable& v) { return v.kind != Variable::Kind::Number; });
+        if (saysKinds && !(line.has("euclidean") ? variables.euclidean() : variables).compatible(*known))
+            throw std::invalid_argument("'" + path + "': its variables (" + variables.toJson().dump() + ") are not those of the model (" + known->toJson().dump() + ")");
+        variables = *known;
+    }
+    else if (line.has("variables"))
         variables = Variables::parse(line.text("variables"));
     else if (variables.size() == 0)
         throw std::invalid_argument("'" + path + "' does not say what its columns are: give --variables, e.g. --variables torsion,torsion");
     if (variables.size() != samples.raw.rows())
         throw std::invalid_argument("'" + path + "' has " + std::to_string(samples.raw.rows()) + " columns, but " + std::to_string(variables.size()) +
                                     " variables are named");
-    if (line.has("euclidean"))
+    if (line.has("euclidean") && known == nullptr)
         variables = variables.euclidean();
     EmpiricalModel::Options options;
     options.bandwidth = line.number("bandwidth", 0.0);
@@ -165,23 +174,33 @@ std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& tempe
     const int given = line.has("model") + line.has("torchscript") + line.has("samples") + line.has("mixture");
     if (given != 1)
         throw std::invalid_argument("give one of --model, --torchscript, --samples and --mixture, got " + std::to_string(given));
-    if (line.has("device") && !line.has("torchscript"))
+    const auto guides = line.all("guide");
+    const auto uses = [&](const std::string& kind) {
+        return line.has(kind) || std::any_of(guides.begin(), guides.end(), [&](const std::string& guide) { return guide.rfind(kind + "=", 0) == 0; });
+    };
+    if (line.has("device") && !uses("torchscript"))
         throw std::invalid_argument("--device goes with --torchscript");
-    if (!line.has("samples"))
-        for (const char* name : {"variables", "bandwidth", "euclidean"})
-            if (line.has(name))
-                throw std::invalid_argument(std::string("--") + name + " goes with --samples; a model file knows its own variables");
+    for (const char* name : {"variables", "bandwidth", "euclidean"})
+        if (line.has(name) && !(name == std::string("bandwidth") ? uses("samples") : line.has("samples")))
+            throw std::invalid_argument(std::string("--") + name + " goes with --samples; a model file knows its own variables");
+    for (const char* kind : {"mixture", "samples", "torchscript"})
+        if (line.has(kind))
+            return openModel(line, kind, line.text(kind), temperature);
+    return openModel(line, "model", line.text("model"), temperature);
+}
+
+std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, const std::string& kind, const std::string& path, double& temperature, const Variables* known) {
     temperature = 0;
-    if (line.has("mixture"))
-        return readMixture(line.text("mixture"));
-    if (line.has("samples"))
-        return openSamples(line, line.text("samples"));
-    if (line.has("torchscript")) {
-        auto denoiser = TorchScriptModel::load(line.text("torchscript"), line.has("device") ? line.text("device") : "cpu");
+    if (kind == "mixture")
+        return readMixture(path);
+    if (kind == "samples")
+        return openSamples(line, path, known);
+    if (kind == "torchscript") {
+        auto denoiser = TorchScriptModel::load(path, line.has("device") ? line.text("device") : "cpu");
         temperature = denoiser->parameters().temperature;
         return denoiser;
     }
-    auto network = NetworkModel::load(line.text("model"));
+    auto network = NetworkModel::load(path);
     temperature = network->parameters().temperature;
     return network;
 }
@@ -204,6 +223,25 @@ bool SolverProgress::operator()(double fraction) const {
     if (show && fraction >= 0)
         std::fprintf(stderr, "\rsolving %3.0f %%", 100 * fraction);
     return !InterruptGuard::interrupted();
+}
+
+bool endsWith(const std::string& s, const std::string& ending) { return s.size() >= ending.size() && s.compare(s.size() - ending.size(), ending.size(), ending) == 0; }
+
+std::string windingFile(const std::string& out, size_t i) {
+    if (i == 0)
+        return out;
+    for (const std::string ending : {".json", ".npy", ".csv"})
+        if (endsWith(out, ending))
+            return out.substr(0, out.size() - ending.size()) + ".w" + std::to_string(i) + ending;
+    return out + ".w" + std::to_string(i) + ".json";
+}
+
+std::string windingText(const Variables& vars, const std::vector<int>& windings) {
+    std::string s;
+    for (int i = 0; i < vars.size(); i++)
+        if (vars[i].lifted())
+            s += (s.empty() ? "" : ", ") + vars[i].name + (windings[i] == 0 ? " short way" : " long way");
+    return s.empty() ? "-" : s;
 }
 
 void checkOutput(const std::string& path, bool overwrite) {

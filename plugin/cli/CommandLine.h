@@ -47,8 +47,11 @@ private:
 boost::program_options::options_description modelOptions();
 /// Exactly one of --model, --torchscript, --samples and --mixture. `temperature` (K) is set where the model knows it.
 std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& temperature);
-/// Samples with the variables of the file or of --variables.
-std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::string& path);
+/// One model file of a kind, "model", "torchscript", "samples" or "mixture". Samples get the variables `known`, where there are any, instead of their own
+/// or those of --variables. `temperature` is 0 where the file knows none.
+std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, const std::string& kind, const std::string& path, double& temperature, const Variables* known = nullptr);
+/// Samples with the variables `known`, or those of --variables or of the file.
+std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::string& path, const Variables* known = nullptr);
 
 /// Bounds and constraints on every point of a curve: --min-log-snr, --min-kappa, --max-variance, --avoid, --max-free-energy.
 boost::program_options::options_description constraintOptions();
@@ -80,6 +83,13 @@ private:
     InterruptGuard guard;
     bool show;
 };
+
+/// File of the i-th best winding: NAME.json, NAME.w1.json, ...; the same for .npy and .csv.
+std::string windingFile(const std::string& out, size_t i);
+/// "phi short way, psi long way"; "-" where nothing is periodic.
+std::string windingText(const Variables& vars, const std::vector<int>& windings);
+
+bool endsWith(const std::string& s, const std::string& ending);
 
 /// Fails now, not after an hour's work, where the output exists and must not be overwritten.
 void checkOutput(const std::string& path, bool overwrite);

@@ -14,6 +14,8 @@ int runSample(const std::vector<std::string>& words);
 int runMeasure(const std::vector<std::string>& words);
 int runEncode(const std::vector<std::string>& words);
 int runDecode(const std::vector<std::string>& words);
+/// density geodesic, extrapolate, profile and sequence.
+int runDensity(const std::vector<std::string>& words);
 int runInfo(const std::vector<std::string>& words);
 
 }  // namespace Spacetime

@@ -41,20 +41,6 @@ VectorXd endPoint(const Variables& vars, const std::vector<double>& given, doubl
     return eta;
 }
 
-/// File of the i-th best winding: NAME.json, NAME.w1.json, ...
-std::string windingFile(const std::string& out, size_t i) {
-    const size_t dot = out.rfind(".json");
-    return i == 0 ? out : (dot == std::string::npos ? out : out.substr(0, dot)) + ".w" + std::to_string(i) + ".json";
-}
-
-std::string windingText(const Variables& vars, const std::vector<int>& windings) {
-    std::string s;
-    for (int i = 0; i < vars.size(); i++)
-        if (vars[i].lifted())
-            s += (s.empty() ? "" : ", ") + vars[i].name + (windings[i] == 0 ? " short way" : " long way");
-    return s.empty() ? "-" : s;
-}
-
 }  // namespace
 
 int runGeodesic(const std::vector<std::string>& words) {

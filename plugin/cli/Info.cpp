@@ -2,6 +2,7 @@
 #include "CommandLine.h"
 #include "Commands.h"
 #include "spacetime/Curve.h"
+#include "spacetime/DensityPath.h"
 #include "spacetime/Files.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
@@ -16,8 +17,6 @@ using nlohmann::json;
 namespace Spacetime {
 
 namespace {
-
-bool endsWith(const std::string& s, const std::string& ending) { return s.size() >= ending.size() && s.compare(s.size() - ending.size(), ending.size(), ending) == 0; }
 
 json describe(const std::string& path) {
     if (endsWith(path, ".safetensors")) {
@@ -62,6 +61,23 @@ json describe(const std::string& path) {
         if (j.is_object() && j.contains("means")) {
             const auto m = readMixture(path);
             return {{"kind", "mixture"}, {"dimensions", m->variables().size()}, {"components", m->components().logWeights.size()}};
+        }
+        if (j.is_object() && j.value("format", json()) == "spacetime-density-path") {
+            const DensityPathFile file = loadDensityPath(path);
+            for (const char* key : {"format", "version", "path", "log_density"})
+                j.erase(key);
+            j["kind"] = "density path";
+            j["points"] = file.raw.cols();
+            j["lowest_log_density"] = file.path.logDensity.minCoeff();
+            return j;
+        }
+        if (j.is_object() && j.value("format", json()) == "spacetime-density-sequence") {
+            for (const char* key : {"format", "version", "angle", "residual", "geodesic", "line"})
+                j.erase(key);
+            j["variables"] = j.at("frames").at("variables");
+            j["kind"] = "density sequence";
+            j["frames"] = j.at("frames").at("path").size();
+            return j;
         }
         const Curve c = Curve::load(path);
         json out = c.toJson();

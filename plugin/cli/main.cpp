@@ -19,7 +19,8 @@ const Command commands[] = {{"train", Spacetime::runTrain, "train a denoising ne
                             {"measure", Spacetime::runMeasure, "length, energy and consistency of a curve under a model"},
                             {"encode", Spacetime::runEncode, "clean data to latent points, by the probability-flow ODE"},
                             {"decode", Spacetime::runDecode, "latent points back to data"},
-                            {"info", Spacetime::runInfo, "what a model, curve or samples file holds"}};
+                            {"density", Spacetime::runDensity, "geodesics of the probability density itself, from scores at one noise level"},
+                            {"info", Spacetime::runInfo, "what a model, curve, density path or samples file holds"}};
 
 void printUsage(std::ostream& out) {
     out << "spacetime " << SPACETIME_VERSION << ": geodesics in the spacetime of diffusion models\n\nUsage: spacetime COMMAND [options]\n\n";
@@ -49,7 +50,7 @@ int main(int argc, char** argv) {
         for (const Command& c : commands)
             if (words[0] == c.name)
                 return c.run({words.begin() + 1, words.end()});
-        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, sample, distance, measure, encode, decode or info\n";
+        std::cerr << "spacetime: no command '" << words[0] << "'; expected train, geodesic, sample, distance, measure, encode, decode, density or info\n";
         return 2;
     }
     catch (const std::exception& e) {

@@ -104,11 +104,11 @@ public:
     }
 
     /// Averaged steps of a stochastic field: every step sees the noise of a draw of its own, the mean over the second half of the path's positions does not.
-    double average(MatrixXd& x, double& error) {
+    double average(MatrixXd& x, double& error, int& steps) {
         const int half = options.averagedSteps / 2;
         MatrixXd sum = MatrixXd::Zero(x.rows(), x.cols());
         int summed = 0;
-        for (int k = 0; k < options.averagedSteps && !stopped; k++) {
+        for (int k = 0; k < options.averagedSteps && !stopped; k++, steps++) {
             draw = k + 1;
             const String here = evaluate(x);
             MatrixXd step = implicitStep(here.force, stiffness) / std::pow(1.0 + k, 0.6);
@@ -483,8 +483,7 @@ std::vector<DensityPath> densityGeodesics(const DensityField& field, const Vecto
             p.tau = options.tau;
             p.sphere = options.sphere;
             if (field.isStochastic() && !relaxation.stopped) {
-                p.residual = relaxation.average(x, p.residualError);
-                p.iterations += options.averagedSteps;
+                p.residual = relaxation.average(x, p.residualError, p.iterations);
                 p.converged = p.residual <= options.tolerance + 2 * p.residualError;
             }
             p.x = x;

@@ -21,9 +21,6 @@ NodeForces nodeForces(const Eigen::MatrixXd& x, const Eigen::MatrixXd& scores, d
 /// numPoints nodes at equal distances on local cubics through the columns of x; of their radius where `sphere`.
 Eigen::MatrixXd equallySpaced(const Eigen::MatrixXd& x, int numPoints, bool sphere);
 
-/// Whole turns added so that no periodic coordinate jumps by more than half a turn between neighbours.
-Eigen::MatrixXd unwrapped(const DensityField& field, const Eigen::MatrixXd& x);
-
 /// The columns scaled to `radius`.
 void ontoSphere(Eigen::MatrixXd& x, double radius);
 

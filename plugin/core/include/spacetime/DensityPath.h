@@ -81,6 +81,9 @@ struct DensityShotOptions {
 /// that leaves the field's range ends there, and says so in `outside`. Throws std::invalid_argument for bad input and a start outside the range.
 DensityPath extrapolateDensity(const DensityField& field, const Eigen::VectorXd& x, const Eigen::VectorXd& v, const DensityShotOptions& options);
 
+/// Whole turns added so that no periodic coordinate jumps by more than half a turn between neighbouring columns.
+Eigen::MatrixXd unwrapped(const DensityField& field, const Eigen::MatrixXd& x);
+
 /// Unit tangents [D x N+1] of nodes at equal distances, by fourth-order differences (second-order below 5 nodes).
 Eigen::MatrixXd unitTangents(const Eigen::MatrixXd& x);
 
