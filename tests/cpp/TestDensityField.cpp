@@ -269,7 +269,7 @@ TEST(DensityField, Range) {
     const ModelDensity field(model, 4);
     EXPECT_EQ(field.rangeProblem(model.means().col(0)), "");
     field.checkRange(model.means().col(0), "start");
-    expectError([&] { field.checkRange(Vector2d(40, 40), "start"); }, {"start", "40"});
+    expectError([&] { field.checkRange(Vector2d(90, 90), "start"); }, {"start", "90"});
     // Everything that data and noise produce is inside.
     std::mt19937 random(1);
     for (int D : {2, 30}) {

