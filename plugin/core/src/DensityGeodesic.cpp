@@ -266,7 +266,7 @@ private:
                 MatrixXd differences(plain.size(), m);
                 for (Index k = 0; k < m; k++)
                     differences.col(k) = (steps[k + 1] - steps[k]).reshaped();
-                Eigen::ColPivHouseholderQR<MatrixXd> qr;
+                Eigen::CompleteOrthogonalDecomposition<MatrixXd> qr;  // whose solve() heeds the threshold
                 qr.setThreshold(MemoryRank);
                 const VectorXd weights = qr.compute(differences).solve(VectorXd(plain.reshaped()));
                 for (Index k = 0; k < m; k++)

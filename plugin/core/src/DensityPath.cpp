@@ -25,19 +25,29 @@ const double SphereTolerance = 1e-6;
 /// Times a segment is halved at most when the score is integrated along it.
 const int MaxHalvings = 10;
 
+/// A piece of the segment between two nodes: the integral of s·dx over it, and s·dx/du at its ends, u in [0, 1] along the segment.
+struct Piece {
+    Index segment;
+    double from, to, integral, atFrom, atTo;
+    bool operator<(const Piece& other) const { return segment != other.segment ? segment < other.segment : from < other.from; }
+};
+
 /// The integral of s·dx along the straight segments between the columns of x, by Simpson's rule on halves until two levels agree.
-VectorXd lineIntegrals(const DensityField& field, const MatrixXd& x, const MatrixXd& scores, double tolerance) {
+std::vector<Piece> lineIntegrals(const DensityField& field, const MatrixXd& x, const MatrixXd& scores, double tolerance) {
     const Index N = x.cols() - 1;
+    std::vector<Piece> result;
     struct Interval {
         Index segment;
         double from, to, atFrom, atMiddle, atTo;  // s·dx/du at three points of the segment, u in [0, 1]
         double simpson() const { return (to - from) / 6 * (atFrom + 4 * atMiddle + atTo); }
     };
-    VectorXd result(N);
     const MatrixXd chords = x.rightCols(N) - x.leftCols(N);
     const VectorXd atStart = chords.cwiseProduct(scores.leftCols(N)).colwise().sum(), atEnd = chords.cwiseProduct(scores.rightCols(N)).colwise().sum();
-    if (!std::isfinite(tolerance))
-        return 0.5 * (atStart + atEnd);
+    if (!std::isfinite(tolerance)) {
+        for (Index i = 0; i < N; i++)
+            result.push_back({i, 0, 1, 0.5 * (atStart[i] + atEnd[i]), atStart[i], atEnd[i]});
+        return result;
+    }
     auto evaluate = [&](const std::vector<std::pair<Index, double>>& at) {
         MatrixXd points(x.rows(), at.size());
         for (size_t k = 0; k < at.size(); k++)
@@ -55,7 +65,6 @@ VectorXd lineIntegrals(const DensityField& field, const MatrixXd& x, const Matri
     std::vector<Interval> active;
     for (Index i = 0; i < N; i++)
         active.push_back({i, 0, 1, atStart[i], values[i], atEnd[i]});
-    result.setZero();
     for (int halving = 0; !active.empty(); halving++) {
         at.clear();
         for (const Interval& v : active) {
@@ -71,7 +80,8 @@ VectorXd lineIntegrals(const DensityField& field, const MatrixXd& x, const Matri
             const Interval left{v.segment, v.from, middle, v.atFrom, values[2 * k], v.atMiddle}, right{v.segment, middle, v.to, v.atMiddle, values[2 * k + 1], v.atTo};
             const double fine = left.simpson() + right.simpson(), error = (fine - v.simpson()) / 15;
             if (std::abs(error) <= tolerance / N * (v.to - v.from) || halving == MaxHalvings)
-                result[v.segment] += fine + error;
+                for (const Interval& half : {left, right})
+                    result.push_back({v.segment, half.from, half.to, half.simpson() + error / 2, half.atFrom, half.atTo});
             else {
                 rest.push_back(left);
                 rest.push_back(right);
@@ -79,6 +89,7 @@ VectorXd lineIntegrals(const DensityField& field, const MatrixXd& x, const Matri
         }
         active.swap(rest);
     }
+    std::sort(result.begin(), result.end());
     return result;
 }
 
@@ -214,19 +225,19 @@ std::string outsideOf(const DensityField& field, const MatrixXd& x) {
 void measureAlong(const DensityField& field, DensityPath& path, const MatrixXd& scores, double tolerance) {
     const MatrixXd& x = path.x;
     const Index N = x.cols() - 1;
-    const VectorXd integrals = lineIntegrals(field, x, scores, tolerance);
-    const MatrixXd chords = x.rightCols(N) - x.leftCols(N);
-    const VectorXd h = chords.colwise().norm();
+    const VectorXd h = (x.rightCols(N) - x.leftCols(N)).colwise().norm();
     path.length = h.sum();
     path.spacing = h.maxCoeff() / h.mean() - 1;
     path.logDensity.resize(N + 1);
     path.logDensity[0] = 0;
     path.logDistance = -std::numeric_limits<double>::infinity();
-    for (Index i = 0; i < N; i++) {
-        path.logDensity[i + 1] = path.logDensity[i] + integrals[i];
-        const double part = std::log(h[i]) - path.tau * path.logDensity[i] +
-                            logIntegral(integrals[i], chords.col(i).dot(scores.col(i)), chords.col(i).dot(scores.col(i + 1)), path.tau);
-        path.logDistance = i == 0 ? part : logAdd(path.logDistance, part);
+    double here = 0;
+    for (const Piece& piece : lineIntegrals(field, x, scores, tolerance)) {
+        const double width = piece.to - piece.from;
+        const double part = std::log(width * h[piece.segment]) - path.tau * here + logIntegral(piece.integral, width * piece.atFrom, width * piece.atTo, path.tau);
+        path.logDistance = std::isfinite(path.logDistance) ? logAdd(path.logDistance, part) : part;
+        here += piece.integral;
+        path.logDensity[piece.segment + 1] = here;
     }
 }
 
