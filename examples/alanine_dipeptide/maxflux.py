@@ -72,13 +72,14 @@ def main() -> int:
     exact = st.EmpiricalModel(samples, variables, logWeights=logWeights)
     a, b = surface.nearestMinimum(C5), surface.nearestMinimum(C7AX)
     found: dict[float, Any] = {}
+    starts = 2 if arguments.quick else STARTS
     for level in LEVELS[1:2] if arguments.quick else LEVELS:
         begin = time.process_time()
-        found[level] = st.densityGeodesics(exact, a, b, logSnr=level, points=POINTS, starts=STARTS)
+        found[level] = st.densityGeodesics(exact, a, b, logSnr=level, points=POINTS, starts=starts)
         best = found[level][0]
         progress.say(f"MaxFlux of the samples at log-SNR {level:g}: {time.process_time() - begin:.2f} s for {len(found[level])} windings; residual {best.residual:.1e}, "
                      f"{best.evaluations:,} scores; ln resistance of the windings {', '.join(f'{p.logDistance:.1f}' for p in found[level])}")
-    exactSurface = st.densityGeodesic(surface.density(md.TEMPERATURE), a, b, points=POINTS, starts=STARTS)
+    exactSurface = st.densityGeodesic(surface.density(md.TEMPERATURE), a, b, points=POINTS, starts=starts)
     lowest = st.minimumFreeEnergyPath(surface, a, b)
     geodesic = st.geodesic(exact, a, b, logSnr=LOG_SNR, preset="transition", points=POINTS, temperature=md.TEMPERATURE)
     ways = waysRound(a, b, surface)

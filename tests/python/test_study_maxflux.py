@@ -10,8 +10,7 @@ EXAMPLE = pathlib.Path(__file__).resolve().parents[2]/"examples"/"alanine_dipept
 
 def testQuickStudy(tmp_path):
     out = tmp_path/"maxflux"
-    command = [sys.executable, str(EXAMPLE/"maxflux.py"), "--quick", "--out", str(out)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    run = subprocess.run([sys.executable, str(EXAMPLE/"maxflux.py"), "--quick", "--out", str(out)], capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     paths = json.loads((out/"paths.json").read_text())
     surface, samples = paths.pop("MaxFlux, the surface itself"), paths.pop("MaxFlux, log-SNR 5")
@@ -26,6 +25,3 @@ def testQuickStudy(tmp_path):
     assert (out/"maxflux.png").stat().st_size > 20_000 and "MaxFlux" in (out/"table.txt").read_text()
     stored = json.loads((out/"maxflux.json").read_text())
     assert stored["format"] == "spacetime-density-path" and stored["converged"] and stored["residual"] < 1e-3
-
-    again = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert again.returncode == 0 and json.loads((out/"report.json").read_text())["rows"][1]["dissipated"] == rows["MaxFlux, equal F-R"]["dissipated"]
