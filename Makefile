@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | studies | study-2d | study-alanine | study-implicit | study-tetrapeptide | bench | clean.
+# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | clean.
 # OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -14,7 +14,7 @@ APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-d
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: build test test-cpp test-python demo demo-mixture studies study-2d study-alanine study-implicit study-tetrapeptide bench install-system clean
+.PHONY: build test test-cpp test-python demo demo-mixture studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
@@ -79,13 +79,16 @@ study-2d: build
 study-alanine: build
 	@$(PY) examples/alanine_dipeptide/study.py --out examples/alanine_dipeptide/output-study$(if $(QUICK),-quick --quick)
 
+study-maxflux: build
+	@$(PY) examples/alanine_dipeptide/maxflux.py --out examples/alanine_dipeptide/output-maxflux$(if $(QUICK),-quick --quick)
+
 study-implicit: build
 	@$(PY) examples/alanine_implicit/run.py --out examples/alanine_implicit/output --resume $(if $(QUICK),--quick)
 
 study-tetrapeptide: build
 	@$(PY) examples/tetrapeptide/run.py --out examples/tetrapeptide/output --resume $(if $(QUICK),--quick)
 
-studies: study-2d study-alanine study-implicit study-tetrapeptide
+studies: study-2d study-alanine study-maxflux study-implicit study-tetrapeptide
 
 bench: build
 	@$(PY) tests/benchmarks/bench.py $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)

@@ -17,8 +17,10 @@ namespace Spacetime {
 /// numpy's layout of a matrix with one point a row.
 using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+using FloatArray = nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu>;
+
 /// Whatever numpy can read as floats: lists and tuples as well as arrays of any dtype and order.
-inline nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu> floats(nb::handle x, size_t dimensions, const char* what) {
+inline FloatArray floats(nb::handle x, size_t dimensions, const char* what) {
     using namespace nb::literals;
     nb::object array;
     try {
@@ -27,7 +29,7 @@ inline nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu> floats(nb::han
     catch (nb::python_error& e) {
         throw std::invalid_argument(std::string(what) + ": expected numbers: " + nb::str(e.value()).c_str());
     }
-    auto result = nb::cast<nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu>>(array);
+    auto result = nb::cast<FloatArray>(array);
     if (result.ndim() != dimensions)
         throw std::invalid_argument(std::string(what) + ": expected an array of " + std::to_string(dimensions) + (dimensions == 1 ? " dimension" : " dimensions") + ", got " +
                                     std::to_string(result.ndim()));
@@ -58,6 +60,41 @@ inline nb::object stack(const std::vector<Eigen::MatrixXd>& matrices) {
     for (size_t i = 0; i < n; i++)
         Eigen::Map<Rows>(data + i * m * m, m, m) = matrices[i];
     return nb::cast(nb::ndarray<nb::numpy, double>(data, {n, m, m}, owner));
+}
+
+/// numpy's array of whatever holds numbers: lists, arrays, tensors on any device. `what` is called so in errors.
+inline nb::object numpyOf(nb::object x, const std::string& what) {
+    if (nb::hasattr(x, "detach"))
+        x = x.attr("detach")().attr("cpu")().attr("numpy")();
+    try {
+        return nb::module_::import_("numpy").attr("asarray")(x);
+    }
+    catch (nb::python_error& e) {
+        throw std::invalid_argument(what + ": expected an array of numbers: " + nb::str(e.value()).c_str());
+    }
+}
+
+/// The floats of a numpy array that must have this shape, as those that Python functions return must.
+inline FloatArray floatsOfShape(const nb::object& array, const std::vector<size_t>& shape, const std::string& what) {
+    using namespace nb::literals;
+    nb::object floats64;
+    try {
+        floats64 = nb::module_::import_("numpy").attr("asarray")(array, "dtype"_a = "float64", "order"_a = "C");
+    }
+    catch (nb::python_error& e) {
+        throw std::invalid_argument(what + ": expected numbers: " + nb::str(e.value()).c_str());
+    }
+    std::string expected;
+    for (size_t s : shape)
+        expected += (expected.empty() ? "(" : ", ") + std::to_string(s);
+    const auto result = nb::cast<FloatArray>(floats64);
+    bool fits = result.ndim() == shape.size();
+    for (size_t i = 0; fits && i < shape.size(); i++)
+        fits = result.shape(i) == shape[i];
+    if (!fits)
+        throw std::invalid_argument(what + ": expected the shape " + expected + (shape.size() == 1 ? ",)" : ")") + ", got " +
+                                    nb::str(nb::object(array.attr("shape"))).c_str());
+    return result;
 }
 
 /// None for an empty vector.

@@ -29,6 +29,7 @@ void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
 void bindModels(nb::module_& m);     // models.cpp
 void bindFlow(nb::module_& m);       // flow.cpp
+void bindDensity(nb::module_& m);    // density.cpp
 
 namespace {
 
@@ -376,4 +377,5 @@ NB_MODULE(_core, m) {
     bindGeometry(m);
     bindModels(m);
     bindFlow(m);
+    bindDensity(m);
 }

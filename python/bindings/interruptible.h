@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <nanobind/nanobind.h>
 #include <stdexcept>
@@ -8,26 +9,26 @@
 namespace Spacetime {
 
 /// Runs `solve`, which calls `callback`, without the GIL. The callback hands on to the caller's `progress`; Ctrl-C stops the work and is raised here,
-/// and so is an exception of that function, also where `solve` throws because it was stopped.
+/// and so is an exception of that function, also where `solve` throws because it was stopped. Until then it is kept aside: `solve` may go on to call
+/// Python functions, which must not find an exception set.
 template <class Solve>
 auto interruptible(std::function<bool(double)>& callback, const nanobind::object& progress, Solve solve) {
     namespace nb = nanobind;
-    bool failed = false;
-    callback = [&failed, &progress](double fraction) {
+    std::exception_ptr failure;
+    callback = [&failure, &progress](double fraction) {
         nb::gil_scoped_acquire gil;
-        if (failed || PyErr_CheckSignals() != 0) {
-            failed = true;
+        if (failure)
             return false;
-        }
-        if (fraction < 0 || progress.is_none())
-            return true;
         try {
+            if (PyErr_CheckSignals() != 0)
+                throw nb::python_error();
+            if (fraction < 0 || progress.is_none())
+                return true;
             nb::object answer = progress(fraction);
             return !answer.is(nb::handle(Py_False));
         }
-        catch (nb::python_error& e) {
-            e.restore();
-            failed = true;
+        catch (nb::python_error&) {
+            failure = std::current_exception();
             return false;
         }
     };
@@ -37,14 +38,14 @@ auto interruptible(std::function<bool(double)>& callback, const nanobind::object
             return solve();
         }();
         callback = nullptr;
-        if (failed)
-            throw nb::python_error();
+        if (failure)
+            std::rethrow_exception(failure);
         return results;
     }
     catch (const std::runtime_error&) {
         callback = nullptr;
-        if (failed)
-            throw nb::python_error();
+        if (failure)
+            std::rethrow_exception(failure);
         throw;
     }
 }

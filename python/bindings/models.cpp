@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Models made of other people's denoisers: TorchScript files and Python functions.
 #include "arrays.h"
+#include "holding.h"
 #include "spacetime/TorchScriptModel.h"
 #include <nanobind/eigen/dense.h>
 #include <nanobind/nanobind.h>
@@ -40,6 +41,8 @@ public:
                                         " random points: expected (d prediction_i/d x_j as [N, D, D], d prediction_i/d logSnr as [N, D])");
     }
 
+    std::vector<nb::object*> held() { return {&function, &jacobian}; }
+
 protected:
     Predictions predict(const Inputs& inputs, bool derivatives) const override {
         if (derivatives && jacobian.is_none())
@@ -65,7 +68,6 @@ protected:
     double derivativeError() const override { return jacobian.is_none() ? std::pow(valueError(), 2.0 / 3) : valueError(); }
 
 private:
-    using Array = nb::ndarray<nb::ro, double, nb::c_contig, nb::device::cpu>;
     static constexpr int Trials = 24;
     static constexpr double JacobianTolerance = 0.02;
 
@@ -73,39 +75,12 @@ private:
 
     static nb::object inputsAsArray(const MatrixXd& x) { return nb::cast(rowsOf(x)); }
 
-    /// numpy's array of whatever holds numbers: lists, arrays, tensors on any device.
-    static nb::object asArray(nb::object x) {
-        if (nb::hasattr(x, "detach"))
-            x = x.attr("detach")().attr("cpu")().attr("numpy")();
-        try {
-            return nb::module_::import_("numpy").attr("asarray")(x);
-        }
-        catch (nb::python_error& e) {
-            throw std::invalid_argument(std::string("CallableModel: expected an array of numbers: ") + nb::str(e.value()).c_str());
-        }
-    }
+    static nb::object asArray(const nb::object& x) { return numpyOf(x, "CallableModel"); }
 
     static nb::object call(const nb::object& f, const Inputs& inputs) { return asArray(f(inputsAsArray(inputs.x), VectorXd(inputs.level))); }
 
-    static Array numbers(const nb::object& array, const std::vector<size_t>& shape, const char* what) {
-        nb::object floats64;
-        try {
-            floats64 = nb::module_::import_("numpy").attr("ascontiguousarray")(array, "dtype"_a = "float64");
-        }
-        catch (nb::python_error& e) {
-            throw std::invalid_argument(std::string("CallableModel: ") + what + ": expected numbers: " + nb::str(e.value()).c_str());
-        }
-        std::string expected;
-        for (size_t s : shape)
-            expected += (expected.empty() ? "(" : ", ") + std::to_string(s);
-        const Array result = nb::cast<Array>(floats64);
-        bool fits = result.ndim() == shape.size();
-        for (size_t i = 0; fits && i < shape.size(); i++)
-            fits = result.shape(i) == shape[i];
-        if (!fits)
-            throw std::invalid_argument(std::string("CallableModel: ") + what + ": expected the shape " + expected + "), got " +
-                                        nb::str(nb::object(array.attr("shape"))).c_str());
-        return result;
+    static FloatArray numbers(const nb::object& array, const std::vector<size_t>& shape, const char* what) {
+        return floatsOfShape(array, shape, std::string("CallableModel: ") + what);
     }
 
     nb::object function, jacobian;
@@ -148,7 +123,7 @@ void bindModels(nb::module_& m) {
         .def_prop_ro("derivatives", &TorchScriptModel::derivatives, "'forward' or 'reverse'.")
         .def_prop_ro("precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; });
 
-    nb::class_<CallableModel, DenoiserModel>(m, "CallableModel",
+    nb::class_<CallableModel, DenoiserModel>(m, "CallableModel", holdingSlots<CallableModel>(),
         "A denoiser given as a Python function.\n\nParameters\n----------\nfunction : callable(x, logSnr)\n"
         "    Gets x [N, D] and logSnr [N] (float64 arrays; with prediction 'edm' c_in x/alpha and c_noise) and returns the prediction [N, D], an array or a tensor.\n"
         "    Rows must not depend on each other. D counts one for an unlifted variable and two (cos, sin) for a lifted one.\n"

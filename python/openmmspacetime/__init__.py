@@ -11,17 +11,21 @@ _plugin.check()
 
 from ._core import (  # noqa: E402
     BatchResult,
+    CallableDensity,
     CallableModel,
     Consistency,
     ConstraintValue,
     Curve,
     CurveMeasure,
     DenoiserModel,
+    DensityField,
     EmpiricalModel,
     Frame,
     GaussianMixtureModel,
     GeodesicResult,
     GeodesicShot,
+    GuidedDensity,
+    ModelDensity,
     Moments,
     NetworkModel,
     PosteriorModel,
@@ -38,6 +42,17 @@ from .analysis import PathStatistics, Report, analyze  # noqa: E402
 from .committorresults import CommittorResult, TransitionStates  # noqa: E402
 from .committors import committor, transitionStates  # noqa: E402
 from .customcv import asCustomCVForce  # noqa: E402
+from .density import (  # noqa: E402
+    DensityPath,
+    SequenceAnalysis,
+    analyzeSequence,
+    densityGeodesic,
+    densityGeodesics,
+    densityProfile,
+    extrapolate,
+    lerp,
+    slerp,
+)
 from .estimates import Estimate  # noqa: E402
 from .estimators import FreeEnergies, FreeEnergyHistogram, mbar, thermodynamicIntegration  # noqa: E402
 from .exchange import (  # noqa: E402

@@ -82,12 +82,7 @@ class FreeEnergyPath:
         ValueError
             For another number of variables or a log-SNR that is not finite.
         """
-        if len(variables) != self.path.shape[1]:
-            raise ValueError(f"FreeEnergyPath.curve: expected {self.path.shape[1]} variables, got {len(variables)} ({', '.join(variables.names)})")
-        s = _arcLength(self.path)
-        curve = _core.Curve(variables, s / s[-1], np.array([variables.naturalParameter(c, logSnr) for c in self.path]))
-        curve.temperature = _kelvin(temperature)
-        return curve
+        return tiltedCurve(self.path, variables, logSnr, temperature, "FreeEnergyPath.curve")
 
 
 class _Landscape:
@@ -144,6 +139,16 @@ def _text(c: np.ndarray) -> str:
 def _arcLength(x: np.ndarray) -> np.ndarray:
     """Length of the polyline x [N, n] up to each of its nodes [N]."""
     return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(x, axis=0), axis=1))])
+
+
+def tiltedCurve(path: np.ndarray, variables: _core.Variables, logSnr: float, temperature, what: str) -> _core.Curve:
+    """A path [N, n] in raw units as a curve of tilted distributions at constant log-SNR, uniform in arc length; `what` is its name in errors."""
+    if len(variables) != path.shape[1]:
+        raise ValueError(f"{what}: expected {path.shape[1]} variables, got {len(variables)} ({', '.join(variables.names)})")
+    s = _arcLength(path)
+    curve = _core.Curve(variables, s / s[-1], np.array([variables.naturalParameter(c, logSnr) for c in path]))
+    curve.temperature = _kelvin(temperature)
+    return curve
 
 
 def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from .densityplots import densityPaths, densityProfiles, sequenceAnalysis
 from .evidenceplots import (
     committorHistogram,
     freeEnergyHistogram,
@@ -25,13 +26,17 @@ from .plotstyle import (
     _STYLE,
     _SYMBOLS,
     COLOURS,
+    _freeSide,
     _label,
+    _mark,
     _onTorus,
     _smoothed,
 )
 from .surface import FreeEnergySurface, wrap
 
-__all__ = ["alongCurve", "committorHistogram", "freeEnergyHistogram", "freeEnergyProfile", "freeEnergySurface", "overlapMatrix", "pathDensity", "standardFigures", "swapMatrix", "workDistributions"]
+__all__ = ["alongCurve", "committorHistogram", "densityPaths", "densityProfiles", "freeEnergyHistogram", "freeEnergyProfile", "freeEnergySurface", "overlapMatrix",
+           "pathDensity", "sequenceAnalysis", "standardFigures", "swapMatrix", "workDistributions"]
+
 
 def _drawSurface(axis: Any, surface: FreeEnergySurface, highest: float) -> Any:
     x, y = (np.linspace(-np.pi, np.pi, 241) for _ in range(2))
@@ -42,26 +47,6 @@ def _drawSurface(axis: Any, surface: FreeEnergySurface, highest: float) -> Any:
     axis.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal", xticks=range(-180, 181, 90), yticks=range(-180, 181, 90))
     axis.spines[["top", "right"]].set_visible(True)
     return filled
-
-
-def _freeSide(point: np.ndarray, path: Optional[np.ndarray]) -> tuple[float, float]:
-    """Offset in points of a label that stays inside the axes and away from where `path` [N, 2] leaves `point`."""
-    p = wrap(point)
-    sides = [(0.0, 13.0, p[1] < 2.4), (0.0, -13.0, p[1] > -2.4), (25.0, 0.0, p[0] < 2.0), (-25.0, 0.0, p[0] > -2.0)]
-    inside = [(x, y) for x, y, fits in sides if fits]
-    if path is None:
-        return inside[0]
-    away = wrap(np.asarray(path) - p)
-    near = away[(np.linalg.norm(away, axis=1) > 0.1) & (np.linalg.norm(away, axis=1) < 0.8)]
-    direction = near.mean(axis=0) if len(near) else np.zeros(2)
-    return min(inside, key=lambda o: float(np.dot(direction, o)) / np.hypot(*o))
-
-
-def _mark(axis: Any, point: np.ndarray, text: str, offset: tuple[float, float]) -> None:
-    p = np.degrees(wrap(point))
-    axis.plot(*p, "o", ms=5.5, mfc="white", mec="black", mew=1.1, zorder=6)
-    axis.annotate(text, p, xytext=offset, textcoords="offset points", fontsize=8.5, fontweight="bold", color="black", zorder=7,
-                  ha="center", va="center", bbox=dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.8))
 
 
 def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
@@ -107,7 +92,7 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
             if saddle is not None:
                 axis.plot(*np.degrees(wrap(saddle)), "x", color="black", ms=7, mew=1.6, zorder=6)
             for label, point in (states or {}).items():
-                _mark(axis, np.asarray(point), label, _freeSide(np.asarray(point), None if means is None else means.get(name)))
+                _mark(axis, np.degrees(wrap(point)), label, _freeSide(np.asarray(point), None if means is None else means.get(name)))
             axis.set_title(name, color=colour, fontweight="bold")
         for k in range(max(0, n - columns), n):  # the lowest of each column
             axes.flat[k].set_xlabel(_label(surface.names[0]))

@@ -2,6 +2,8 @@
 """What all figures share: colours, fonts, and lines on a torus."""
 from __future__ import annotations
 
+from typing import Any, Optional
+
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -42,3 +44,25 @@ def _smoothed(x: np.ndarray, window: int) -> np.ndarray:
     sums = np.vstack([np.zeros(x.shape[1]), np.cumsum(unwrapped, axis=0)])
     means = (sums[window:] - sums[:-window]) / window
     return means[:: max(1, window // 2)]
+
+
+def _freeSide(point: np.ndarray, path: Optional[np.ndarray]) -> tuple[float, float]:
+    """Offset in points of a label that stays inside the axes and away from where `path` [N, 2] leaves `point`."""
+    p = wrap(point)
+    sides = [(0.0, 13.0, p[1] < 2.4), (0.0, -13.0, p[1] > -2.4), (25.0, 0.0, p[0] < 2.0), (-25.0, 0.0, p[0] > -2.0)]
+    inside = [(x, y) for x, y, fits in sides if fits]
+    if path is None:
+        return inside[0]
+    away = wrap(np.asarray(path) - p)
+    near = away[(np.linalg.norm(away, axis=1) > 0.1) & (np.linalg.norm(away, axis=1) < 0.8)]
+    direction = near.mean(axis=0) if len(near) else np.zeros(2)
+    return min(inside, key=lambda o: float(np.dot(direction, o)) / np.hypot(*o))
+
+
+def _mark(axis: Any, p: np.ndarray, text: str, offset: tuple[float, float], zorder: float = 6) -> None:
+    """A ring at p, in the axes' units, and a label `offset` points from it."""
+    axis.plot(*p, "o", ms=5.5, mfc="white", mec="black", mew=1.1, zorder=zorder)
+    if not text:
+        return
+    axis.annotate(text, p, xytext=offset, textcoords="offset points", fontsize=8.5, fontweight="bold", color="black", zorder=zorder + 1,
+                  ha="center", va="center", bbox=dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.8))

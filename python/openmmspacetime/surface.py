@@ -318,6 +318,43 @@ class FreeEnergySurface:
         points = (path[:-1, None, :] + u[None, :, None] * steps[:, None, :]).reshape(-1, 2)
         return float(np.max(self(np.vstack([points, path[-1:]]))))
 
+    # ---- density
+
+    def density(self, temperature) -> "_core.CallableDensity":
+        """The Boltzmann density p = exp(-F/kT) as a field for `densityGeodesics`, whose paths at tau = 1 are those of highest flux (MaxFlux).
+
+        Scores -grad F/kT are those of the splines, exact to rounding, with no noise between. A path leaves its range where no sample supports the surface
+        (`sampled` is False).
+
+        Parameters
+        ----------
+        temperature : float or Quantity
+            K.
+
+        Returns
+        -------
+        CallableDensity
+            Over the two variables in rad, both with the period 2 pi.
+
+        Raises
+        ------
+        ValueError
+            For a temperature that is not positive.
+        """
+        from . import _core
+        from .geodesics import _kelvin
+
+        if temperature is None:
+            raise ValueError("FreeEnergySurface.density: expected a temperature in kelvin, got None")
+        beta = 1 / (GAS_CONSTANT * _kelvin(temperature))
+        shape = np.array(self.values.shape)
+
+        def unsampled(c: np.ndarray) -> str:
+            i, j = np.round((wrap(c) + np.pi) * shape / (2 * np.pi)).astype(int) % shape
+            return "" if self.sampled[i, j] else "lies where no sample supports the surface"
+
+        return _core.CallableDensity(lambda c: -beta * self.gradient(c), 2, periods=[2 * np.pi] * 2, logDensity=lambda c: -beta * self(c), rangeProblem=unsampled)
+
     # ---- models
 
     def _grid(self, variables: "_core.Variables", temperature, bins: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,18 +19,18 @@ const double FarFromData = 6;
 /// Coordinates a message has room for.
 const Index MaxListed = 8;
 
-void checkShape(const DensityField& field, const MatrixXd& x, const char* what) {
+void checkShape(const DensityField& field, const MatrixXd& x, const std::string& what) {
     if (x.rows() != field.dimension())
-        throw std::invalid_argument(std::string("DensityField: expected ") + what + " of " + std::to_string(field.dimension()) + " coordinates, got " + std::to_string(x.rows()));
+        throw std::invalid_argument("DensityField: expected " + what + "s of " + std::to_string(field.dimension()) + " coordinates, got " + std::to_string(x.rows()));
     for (Index i = 0; i < x.cols(); i++)
         if (!x.col(i).allFinite())
-            throw std::invalid_argument(std::string("DensityField: ") + what + " " + std::to_string(i) + " has a coordinate that is not finite");
+            throw std::invalid_argument("DensityField: " + what + " " + std::to_string(i) + " has a coordinate that is not finite");
 }
 
 }  // namespace
 
 MatrixXd DensityField::score(const MatrixXd& x, long draw) const {
-    checkShape(*this, x, "points");
+    checkShape(*this, x, "point");
     const MatrixXd s = compute(x, draw);
     if (s.rows() != x.rows() || s.cols() != x.cols())
         throw std::invalid_argument("DensityField: expected scores of " + std::to_string(x.rows()) + " x " + std::to_string(x.cols()) + " numbers, got " + std::to_string(s.rows()) + " x " +
@@ -44,7 +44,7 @@ MatrixXd DensityField::score(const MatrixXd& x, long draw) const {
 VectorXd DensityField::logDensity(const MatrixXd&) const { throw std::invalid_argument("DensityField: this field knows scores only, no log-density: take a line integral of them"); }
 
 void DensityField::checkRange(const VectorXd& x, const std::string& what) const {
-    checkShape(*this, x, "a point");
+    checkShape(*this, x, "point");
     const std::string problem = rangeProblem(x);
     if (!problem.empty())
         throw std::invalid_argument(what + " " + describe(x) + " " + problem);
@@ -80,13 +80,18 @@ VectorXd ModelDensity::periods() const {
     return result;
 }
 
+bool ModelDensity::sharesCoordinates(const DensityField& other) const {
+    const auto* model = dynamic_cast<const ModelDensity*>(&other);
+    return DensityField::sharesCoordinates(other) && (model == nullptr || (model->shift == shift && model->scale == scale));
+}
+
 MatrixXd ModelDensity::coordinates(const MatrixXd& rawValues) const {
-    checkShape(*this, rawValues, "raw points");
+    checkShape(*this, rawValues, "raw point");
     return scale.cwiseInverse().asDiagonal() * (rawValues.colwise() - shift);
 }
 
 MatrixXd ModelDensity::raw(const MatrixXd& x) const {
-    checkShape(*this, x, "points");
+    checkShape(*this, x, "point");
     return (scale.asDiagonal() * x).colwise() + shift;
 }
 
@@ -149,7 +154,7 @@ MatrixXd ModelDensity::compute(const MatrixXd& x, long draw) const {
 VectorXd ModelDensity::logDensity(const MatrixXd& x) const {
     if (!hasLogDensity())
         return DensityField::logDensity(x);
-    checkShape(*this, x, "points");
+    checkShape(*this, x, "point");
     const Variables& vars = variables();
     VectorXd result = posterior.moments(naturalParameter(x), PosteriorModel::Order::Mean).psi;
     for (int i = 0; i < vars.size(); i++)
@@ -188,9 +193,9 @@ GuidedDensity::GuidedDensity(std::vector<const DensityField*> given, std::vector
             throw std::invalid_argument("GuidedDensity: field " + std::to_string(i) + " is missing");
         if (!std::isfinite(weights[i]))
             throw std::invalid_argument("GuidedDensity: weight " + std::to_string(i) + " is not finite");
-        if (fields[i]->dimension() != fields[0]->dimension() || fields[i]->periods() != fields[0]->periods())
+        if (!fields[0]->sharesCoordinates(*fields[i]))
             throw std::invalid_argument("GuidedDensity: field " + std::to_string(i) + " has other coordinates than the first (" + std::to_string(fields[i]->dimension()) + " of them, expected " +
-                                        std::to_string(fields[0]->dimension()) + " with the same periods)");
+                                        std::to_string(fields[0]->dimension()) + " with the same periods, shifts and scales)");
     }
 }
 

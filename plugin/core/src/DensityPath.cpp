@@ -108,6 +108,12 @@ double logIntegral(double change, double slope0, double slope1, double tau) {
     return top + std::log(sum);
 }
 
+void checkEnds(const VectorXd& a, const VectorXd& b, int numPoints, const std::string& where) {
+    if (a.size() != b.size() || a.size() == 0 || numPoints < 2)
+        throw std::invalid_argument(where + ": expected two points of the same number of coordinates and at least 2 nodes, got " + std::to_string(a.size()) + " and " + std::to_string(b.size()) +
+                                    " coordinates, " + std::to_string(numPoints) + " nodes");
+}
+
 double logAdd(double a, double b) { return std::max(a, b) + std::log1p(std::exp(-std::abs(a - b))); }
 
 }  // namespace
@@ -274,6 +280,7 @@ DensityPath measureDensityPath(const DensityField& field, const MatrixXd& given,
 }
 
 MatrixXd lerp(const VectorXd& a, const VectorXd& b, int numPoints) {
+    checkEnds(a, b, numPoints, "lerp");
     const VectorXd u = VectorXd::LinSpaced(numPoints, 0, 1);
     MatrixXd x = a * (1 - u.array()).matrix().transpose() + b * u.transpose();
     x.col(0) = a;
@@ -282,6 +289,7 @@ MatrixXd lerp(const VectorXd& a, const VectorXd& b, int numPoints) {
 }
 
 MatrixXd slerp(const VectorXd& a, const VectorXd& b, int numPoints) {
+    checkEnds(a, b, numPoints, "slerp");
     const double ra = a.norm(), rb = b.norm();
     if (!(ra > 0) || !(rb > 0))
         throw std::invalid_argument("slerp: expected two points other than the origin");

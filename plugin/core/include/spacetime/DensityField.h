@@ -24,6 +24,8 @@ public:
     /// [D] Length of one turn of each coordinate, 0 where it is not periodic.
     virtual Eigen::VectorXd periods() const { return Eigen::VectorXd::Zero(dimension()); }
     virtual bool isStochastic() const { return false; }
+    /// Whether a point has the same coordinates in both fields.
+    virtual bool sharesCoordinates(const DensityField& other) const { return dimension() == other.dimension() && periods() == other.periods(); }
 
     /// Scores [D x n] at the columns of x [D x n]. Throws std::invalid_argument for a wrong shape or x that is not finite, and where a score is not
     /// finite, saying where.
@@ -34,7 +36,7 @@ public:
     /// log p [n] up to a constant. Throws std::invalid_argument where it is not known.
     virtual Eigen::VectorXd logDensity(const Eigen::MatrixXd& x) const;
 
-    /// Why the density at the point x [D] is zero or unknown; empty where the model knows it.
+    /// Why the density at the point x [D] is zero or unknown, as what is said of it: "lies outside ..."; empty where the model knows it.
     virtual std::string rangeProblem(const Eigen::VectorXd&) const { return ""; }
     /// Throws std::invalid_argument with rangeProblem(), the point called `what`.
     void checkRange(const Eigen::VectorXd& x, const std::string& what) const;
@@ -78,6 +80,7 @@ public:
 
     int dimension() const override { return variables().size(); }
     Eigen::VectorXd periods() const override;
+    bool sharesCoordinates(const DensityField& other) const override;
     bool isStochastic() const override { return numDraws > 0; }
     /// Known where psi is and the score is no average over draws.
     bool hasLogDensity() const override { return posterior.hasPsi() && numDraws == 0; }
