@@ -97,6 +97,7 @@ bench: build
 	@$(PY) tests/benchmarks/pathbench.py
 	@$(PY) tests/benchmarks/killtest.py --kills 50
 	@$(PY) tests/benchmarks/committorbench.py
+	@$(PY) tests/benchmarks/densitybench.py
 
 clean:
 	rm -rf build

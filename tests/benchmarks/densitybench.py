@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Probability-density geodesics beside the explicit relaxation that arXiv:2504.06675 publishes, on the same problems and the same scores.
 
-1. Residual reached and scores evaluated, with 17 nodes, by this solver and by the published one: as released, and with the best of several step sizes for each problem.
+1. Residual reached and scores evaluated by this solver and by the published one, with 17 nodes: as released, and with the best of several step sizes for each problem.
+   Two residuals are given, since each method solves its own discrete equation: differences of equally spaced nodes here, a natural cubic spline there. What depends on
+   neither is how far a path lies from a converged geodesic of 257 nodes.
 2. Lowest log-density on the geodesics of random pairs, beside straight lines (LERP) and great circles (SLERP).
 3. Where the time goes: share of the scores, and time an evaluation.
 
-    python densitybench.py [--seeds 1 2] [--problems 8] [--pairs 100] [--only relaxation|lowest|profile]
+    python densitybench.py [--seeds 1 2] [--problems 5] [--pairs 100] [--only relaxation|lowest|profile]
 
-Prints Markdown. Exit code 1 where an aim is missed: a residual 20 times lower than the best published one (median of each kind) at no more than 650 scores, and a
-lowest log-density no worse than both baselines' on 95 % of the pairs. Times are CPU times.
+Prints Markdown. Exit code 1 where an aim is missed: a residual (of differences) 20 times lower than the best published one (median of each kind) at no more than 650
+scores, and a higher lowest log-density on 95 % of the pairs on which a baseline dips below its ends. Times are CPU times.
 """
 import argparse
 import pathlib
 import sys
 import time
+import warnings
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -25,7 +28,7 @@ VARIABLES = st.Variables.torsions([(4, 6, 8, 14), (6, 8, 14, 16)], names=["phi",
 C5, C7AX = (-2.58, 2.79), (1.09, -0.88)
 NODES = 17
 BUDGET = 650
-STEPS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
+STEPS = [0.01, 0.03, 0.1, 0.3, 1.0]
 
 
 class Mixture:
@@ -93,10 +96,10 @@ def problems(kind, seed, count):
         with np.load(EXAMPLE/"data"/"alanine_vacuum_300K.npz") as data:
             model = st.EmpiricalModel(data["x"], VARIABLES, logWeights=data["log_weights"])
         out = []
-        for logSnr in (3.0, 4.0):
+        for logSnr in (2.0, 3.0):
             density = st.ModelDensity(model, logSnr)
             a, b = density.coordinates(np.array([C5, C7AX]))
-            for turn in ((0, 0), (0, 1)):  # the short way, and the other one in psi
+            for turn in ((0, 0), (1, -1)):  # the short way round, and the way of highest flux
                 way = b-a-2*np.pi*np.round((b-a)/(2*np.pi))+2*np.pi*np.array(turn)
                 out.append(Problem(kind, a, a+way, density.score, 1.0))
         return out
@@ -109,9 +112,9 @@ def problems(kind, seed, count):
         elif kind == "2-D mixtures, narrow":
             mixture, a, b = randomMixture(s, 2, 0.03, 0.1)
             out.append(Problem(kind, a, b, mixture.score, 1.0))
-        elif kind == "10-D mixtures":
+        elif kind.startswith("10-D mixtures"):
             mixture, a, b = randomMixture(s, 10, 0.3, 1.0)
-            out.append(Problem(kind, a, b, mixture.score, 1.0))
+            out.append(Problem(kind, a, b, mixture.score, 0.3 if kind.endswith("tau 0.3") else 1.0))
         elif kind == "100-D mixtures, tau 0.02":
             mixture, a, b = randomMixture(s, 100, 0.3, 1.0)
             out.append(Problem(kind, a, b, mixture.score, 0.02))
@@ -122,7 +125,7 @@ def problems(kind, seed, count):
     return out
 
 
-KINDS = ["2-D mixtures, broad", "2-D mixtures, narrow", "10-D mixtures", "100-D mixtures, tau 0.02", "1024-D sphere, tau 0.002", "alanine dipeptide"]
+KINDS = ["2-D mixtures, broad", "2-D mixtures, narrow", "10-D mixtures", "10-D mixtures, tau 0.3", "100-D mixtures, tau 0.02", "1024-D sphere, tau 0.002", "alanine dipeptide"]
 
 
 def spline(problem, points):
@@ -131,14 +134,15 @@ def spline(problem, points):
     return lambda t: (problem.onSphere(curve(t)), curve(t, 1), curve(t, 2))
 
 
-def published(problem, step=0.1, moveOn=True, levels=4, iterations=100):
+def published(problem, step=0.1, moveOn=True):
     """The relaxation that arXiv:2504.06675 publishes: control points at the bisections of [0, 1], moved along the gradient with steps that fall to 0.
 
     Every level halves the intervals, its new points lie on the spline of the old ones, and runs for 100 iterations; with `moveOn` it ends once the score's part of the
     gradient is smaller than that of the bending.
     """
-    x = problem.onSphere(np.stack([problem.a, 0.5*(problem.a+problem.b), problem.b])) if not problem.sphere else st.slerp(problem.a, problem.b, 3)
-    total, done = levels*iterations, 0
+    x = (st.slerp if problem.sphere else st.lerp)(problem.a, problem.b, 3)
+    levels, iterations = 4, 100
+    total = levels*iterations
     for level in range(levels):
         if level > 0:
             x = spline(problem, x)(np.linspace(0, 1, 2*len(x)-1))[0]
@@ -175,82 +179,105 @@ def equallySpaced(problem, x, count):
 
 
 def judge(problem, x):
-    """Both residuals and the logarithm of the density distance of a path, the same way whoever made it. A path that diverged has none."""
+    """A path by its nodes, the same way whoever made it: both residuals and the logarithm of its density distance. A path that diverged has none."""
     if x is None:
         return np.inf, np.inf, np.inf
-    nodes = equallySpaced(problem, x, NODES)
-    measure = st.densityProfile(problem.field, nodes, problem.tau, sphere=problem.sphere, tolerance=np.inf)
-    fine = st.densityProfile(problem.field, equallySpaced(problem, x, 201), problem.tau, sphere=problem.sphere, tolerance=np.inf)
-    return splineResidual(problem, nodes), measure.residual, fine.logDistance
+    nodes, fine = equallySpaced(problem, x, NODES), equallySpaced(problem, x, 257)
+    profile = lambda x: st.densityProfile(problem.field, x, problem.tau, sphere=problem.sphere, tolerance=np.inf)
+    return profile(nodes).residual, splineResidual(problem, nodes), profile(fine).logDistance
 
 
-def ours(problem, tolerance):
-    return st.densityGeodesic(problem.field, problem.a, problem.b, tau=problem.tau, points=NODES, sphere=problem.sphere, tolerance=tolerance).coordinates
+def offGeodesic(problem, x):
+    """Largest distance of nodes from the geodesic that 257 nodes relax to from the path itself, over its length; NaN where they do not converge."""
+    exact = st.densityGeodesic(problem.field, problem.a, problem.b, tau=problem.tau, points=257, start=equallySpaced(problem, x, 257), sphere=problem.sphere, maxIterations=200)
+    return distanceFrom(exact.coordinates, equallySpaced(problem, x, NODES))/exact.length if exact.converged else np.nan
+
+
+def distanceFrom(line, points):
+    """Largest distance of points [n, D] from a polyline [K, D]."""
+    chords, worst = np.diff(line, axis=0), 0.0
+    for point in points:
+        u = np.clip(((point-line[:-1])*chords).sum(1)/(chords**2).sum(1), 0, 1)
+        worst = max(worst, np.linalg.norm(line[:-1]+u[:, None]*chords-point, axis=1).min())
+    return worst
+
+
+def ours(problem, nodes):
+    return st.densityGeodesic(problem.field, problem.a, problem.b, tau=problem.tau, points=nodes, sphere=problem.sphere).coordinates
 
 
 def measured(problem, solve):
+    """(residual, residual on a spline, logarithm of the distance, scores, CPU seconds), path"""
     problem.evaluations, begin = 0, time.process_time()
     x = solve()
     seconds, evaluations = time.process_time()-begin, problem.evaluations
-    return judge(problem, x)+(evaluations, seconds)
+    return judge(problem, x)+(evaluations, seconds), x
 
 
 def relaxation(seed, count):
     """Table 1; whether the aim is met."""
-    print(f"\nResidual with {NODES} nodes and scores evaluated, seed {seed}: median over the problems of a kind (worst in brackets).\n")
-    print("| problems | solver | residual, equal nodes | residual, spline | log distance over ours | scores | CPU ms |")
-    print("|---|---|---|---|---|---|---|")
-    good = True
+    print(f"\n**Relaxation, seed {seed}**: median over the problems of a kind (worst in brackets), at {NODES} equally spaced nodes of every path. \"Best step\": for each problem the "
+          f"run of lowest residual (of either kind) out of {len(STEPS)} step sizes with and without moving on early.\n")
+    print("| problems | solver | residual, differences | residual, natural spline | off the geodesic, % of length | log distance over 65 nodes' | scores | CPU ms |")
+    print("|---|---|---|---|---|---|---|---|")
+    missed = []
     for kind in KINDS:
-        rows = {"published": [], "published, best step": [], "this one": []}
+        rows = {"published": [], "published, best step": [], f"this one, {NODES} nodes": [], "this one, 65 nodes": []}
+        released, tuned, own, fine = rows.values()
         for problem in problems(kind, seed, count):
-            released = measured(problem, lambda: published(problem))
-            tuned = [released]
-            for step in STEPS:
-                for moveOn in (True, False):
-                    tuned.append(measured(problem, lambda: published(problem, step, moveOn)))
-            rows["published"].append(released)
-            rows["published, best step"].append(min(tuned, key=lambda row: row[1]))
-            rows["this one"].append(measured(problem, lambda: ours(problem, 1e-4)))
-        number = len(rows["this one"])
-        table = {name: np.array(values) for name, values in rows.items()}
-        for name, values in table.items():
-            difference = values[:, 2]-table["this one"][:, 2]
-            print(f"| {kind} ({number}) | {name} | {np.median(values[:, 1]):.1e} ({values[:, 1].max():.1e}) | {np.median(values[:, 0]):.1e} ({values[:, 0].max():.1e}) | "
-                  f"{np.median(difference):+.1e} ({difference.max():+.1e}) | {np.median(values[:, 3]):.0f} ({values[:, 3].max():.0f}) | {1e3*np.median(values[:, 4]):.0f} |", flush=True)
-        ratio = np.median(table["published, best step"][:, 1])/np.median(table["this one"][:, 1])
-        good &= ratio >= 20 and np.median(table["this one"][:, 3]) <= BUDGET
-    return good
+            first = measured(problem, lambda: published(problem))
+            runs = [first]+[measured(problem, lambda: published(problem, step, moveOn)) for step in STEPS for moveOn in (True, False) if (step, moveOn) != (0.1, True)]
+            best = [min(runs, key=lambda run: run[0][k]) for k in (0, 1)]
+            released.append(first[0]+(offGeodesic(problem, first[1]) if first[1] is not None else np.nan,))
+            tuned.append((best[0][0][0], best[1][0][1])+best[0][0][2:]+(min(offGeodesic(problem, x) for _, x in best),))
+            for result, nodes in ((own, NODES), (fine, 65)):
+                values, x = measured(problem, lambda: ours(problem, nodes))
+                result.append(values+(offGeodesic(problem, x),))
+        for name, values in rows.items():
+            r, s, distance, scores, seconds, off = np.array(values).T
+            distance = distance-np.array(fine)[:, 2]
+            print(f"| {kind} ({len(r)}) | {name} | {np.median(r):.1e} ({r.max():.1e}) | {np.median(s):.1e} ({s.max():.1e}) | {100*np.nanmedian(off):.2g} ({100*np.nanmax(off):.2g}) | "
+                  f"{np.median(distance):+.0e} ({distance.max():+.0e}) | {np.median(scores):.0f} ({scores.max():.0f}) | {1e3*np.median(seconds):.0f} |", flush=True)
+        own, tuned = np.array(own), np.array(tuned)
+        if not (np.median(tuned[:, 0]) >= 20*np.median(own[:, 0]) and np.median(own[:, 3]) <= BUDGET):
+            missed.append(kind)
+    print("\nEach method solves its own discrete equation, so each is judged by both; the distance from a converged geodesic (257 nodes, relaxed from the path itself) depends on neither.")
+    print(f"\nAim, a residual (of differences) 20 times below the published method's best at no more than {BUDGET} scores, for every kind: {'met' if not missed else 'missed for '+'; '.join(missed)}.")
+    return not missed
 
 
 def lowest(seed, pairs):
     """Table 2; whether the aim is met."""
-    print(f"\nLowest log-density on the way between {pairs} random pairs of draws, seed {seed}; equal where an end is the lowest point of both.\n")
-    print("| mixtures | baseline | higher | equal | lower | gain, median (nats) |")
-    print("|---|---|---|---|---|---|")
-    good = True
+    print(f"\n**Lowest log-density, seed {seed}**: on the way between {pairs} random pairs of draws. Where a baseline never falls below its lower end nothing is to be gained; the columns "
+          "to the right are about the others. A geodesic minimises an integral, not a maximum: it may dip a little deeper for a shorter way.\n")
+    print("| mixtures | baseline | pairs on which it dips | geodesic is higher | lower | by at most (nats) | gain, median (nats) |")
+    print("|---|---|---|---|---|---|---|")
+    dips = higher = 0
     for name, D, low, high, tau in (("2-D, broad", 2, 0.1, 0.8, 1.0), ("2-D, narrow", 2, 0.03, 0.1, 1.0), ("10-D", 10, 0.3, 1.0, 1.0), ("100-D, tau 0.02", 100, 0.3, 1.0, 0.02)):
         gains = {"LERP": [], "SLERP": []}
         for i in range(pairs):
             mixture, a, b = randomMixture(10**6*seed+i, D, low, high)
             path = st.densityGeodesic(st.CallableDensity(mixture.score, D), a, b, tau=tau, points=129).coordinates
-            here = mixture.logDensity(path).min()
-            gains["LERP"].append(here-mixture.logDensity(st.lerp(a, b, 129)).min())
-            gains["SLERP"].append(here-mixture.logDensity(st.slerp(a, b, 129)).min())
+            here, ends = mixture.logDensity(path).min(), mixture.logDensity(np.stack([a, b])).min()
+            for baseline, line in (("LERP", st.lerp(a, b, 129)), ("SLERP", st.slerp(a, b, 129))):
+                there = mixture.logDensity(line).min()
+                if min(here, there) < ends-1e-9:
+                    gains[baseline].append(here-there)
         for baseline, gain in gains.items():
             gain = np.array(gain)
-            equal, lower = np.abs(gain) <= 1e-9, gain < -1e-9
-            print(f"| {name} | {baseline} | {(~equal & ~lower).mean():.0%} | {equal.mean():.0%} | {lower.mean():.0%} | {np.median(gain):.3g} |", flush=True)
-            good &= lower.mean() <= 0.05
-    return good
+            print(f"| {name} | {baseline} | {len(gain)} | {(gain > 0).mean():.0%} | {(gain <= 0).mean():.0%} | {max(0.0, -gain.min()):.2g} | {np.median(gain):.3g} |", flush=True)
+            dips, higher = dips+len(gain), higher+(gain > 0).sum()
+    good = higher >= 0.95*dips
+    print(f"\nAim, higher on 95 % of all these pairs: {'met' if good else 'missed'} ({higher} of {dips}).")
+    return bool(good)
 
 
 def profile(seed):
     """Table 3: a solver's own time beside that of its scores, in C++ (mixture of three Gaussians as a model)."""
-    print(f"\nWhere the time goes, seed {seed}: three Gaussians as a model, 65 nodes (17 in 16,384 dimensions).\n")
-    print("| D | tau | scores | CPU ms | in scores | microseconds a score |")
-    print("|---|---|---|---|---|---|")
-    for D, tau, points in ((2, 1.0, 65), (100, 0.02, 65), (16384, 0.002, 17)):
+    print(f"\n**Where the time goes, seed {seed}**: three Gaussians as a model, 65 nodes (17 in 16,384 dimensions).\n")
+    print("| D | tau | residual | scores | CPU ms | in scores | microseconds a score |")
+    print("|---|---|---|---|---|---|---|")
+    for D, tau, points in ((2, 1.0, 65), (100, 0.02, 65), (16384, 0.0005, 17)):
         rng = np.random.default_rng(seed)
         means = rng.standard_normal((3, D))
         model = st.GaussianMixtureModel(means, [0.5, 0.7, 0.9], [1.0, 1.0, 1.0])
@@ -267,16 +294,18 @@ def profile(seed):
             density.score(batch)
             scores += len(batch)
         each = (time.process_time()-begin)/scores
-        print(f"| {D:,} | {tau:g} | {path.evaluations} | {1e3*seconds:.1f} | {min(1.0, each*path.evaluations/seconds):.0%} | {1e6*each:.2g} |", flush=True)
+        print(f"| {D:,} | {tau:g} | {path.residual:.1e} | {path.evaluations} | {1e3*seconds:.1f} | {min(1.0, each*path.evaluations/seconds):.0%} | {1e6*each:.3g} |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--problems", type=int, default=8, help="random problems of each kind")
+    parser.add_argument("--problems", type=int, default=5, help="random problems of each kind")
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--only", choices=["relaxation", "lowest", "profile"])
     arguments = parser.parse_args()
+    # What did not converge is in the tables.
+    warnings.simplefilter("ignore", UserWarning)
     good = True
     for seed in arguments.seeds:
         if arguments.only in (None, "relaxation"):
