@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Alanine dipeptide: the MaxFlux path at 300 K beside the minimum free-energy path and the spacetime geodesic, and the molecule driven along each.
 
-    python maxflux.py --out maxflux            about five minutes on two cores; interrupted, the same command goes on
+    python maxflux.py --out maxflux            about seven minutes on two cores; interrupted, the same command goes on
     python maxflux.py --out maxflux --quick    the same with few paths, in half a minute: shows that it works, measures nothing
 
 MaxFlux is the shortest path in the metric exp(2 F/kT): a probability-density geodesic at tau = 1 of p = exp(-F/kT). Everything comes from the shipped samples.
 """
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +17,7 @@ import numpy as np
 import metadynamics as md
 import openmmspacetime as st
 from run import C5, C7AX, LOG_SNR, POINTS, Progress, unbiasedEnergy, walkersOf, waysRound
-from study import QUICK, Size, checkSettings, drive, folderOf, ratios, shippedSamples, torsions
-from study import EQUAL, NULL
+from study import EQUAL, NULL, QUICK, Size, checkSettings, drive, folderOf, makeParser, parse, ratios, run, shippedSamples, torsions
 
 GEODESIC, MAXFLUX, LOWEST = "spacetime geodesic", "MaxFlux, equal F-R", "MFEP, equal F-R"
 #: Noise levels at which the samples' MaxFlux path is sought; the surface itself knows of none.
@@ -44,21 +40,8 @@ def table(paths: dict[str, Any], surface: Any) -> tuple[str, dict[str, Any]]:
     return "\n".join(lines), figures
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The MaxFlux path of alanine dipeptide, and the molecule driven along it.")
-    parser.add_argument("--quick", action="store_true", help="few paths: shows that everything works")
-    parser.add_argument("--out", type=Path, default=Path("maxflux"), metavar="DIR", help="output folder (default: maxflux); what it holds is gone on with")
-    parser.add_argument("--seed", type=int, default=1, help="of everything random (default: 1)")
-    parser.add_argument("--processes", type=int, default=2, help="processes side by side (default: 2); the results do not depend on it")
-    arguments = parser.parse_args()
-    for name in ("seed", "processes"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name}: expected a positive number, got {getattr(arguments, name)}")
-    return arguments
-
-
 def main() -> int:
-    arguments = parse()
+    arguments = parse(makeParser("The MaxFlux path of alanine dipeptide, and the molecule driven along it.", "maxflux"))
     out, seed, processes = arguments.out, arguments.seed, arguments.processes
     size = QUICK if arguments.quick else Size()
     settings = {"seed": seed, "quick": arguments.quick, "paths": size.paths, "steps": size.steps, "equilibration": size.equilibration}
@@ -128,8 +111,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nStopped. What was finished stays; the same command goes on.", file=sys.stderr)
-        sys.exit(130)
+    run(main)

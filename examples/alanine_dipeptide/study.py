@@ -128,13 +128,17 @@ def exchange(out: Path, curveFile: Path, seeds: list[int], size: Size, processes
         job.get()
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Free energies and committors of alanine dipeptide.")
+def makeParser(description: str, folder: str) -> argparse.ArgumentParser:
+    """The options that the studies of this folder share."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="little statistics: shows that everything works")
-    parser.add_argument("--make-reference", action="store_true", help="make the reference surface that this example ships, and nothing else (10 minutes)")
-    parser.add_argument("--out", type=Path, default=Path("study"), metavar="DIR", help="output folder (default: study); what it holds is gone on with")
+    parser.add_argument("--out", type=Path, default=Path(folder), metavar="DIR", help=f"output folder (default: {folder}); what it holds is gone on with")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (default: 1)")
     parser.add_argument("--processes", type=int, default=2, help="processes side by side (default: 2); the results do not depend on it")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     arguments = parser.parse_args()
     for name in ("seed", "processes"):
         if getattr(arguments, name) < 1:
@@ -277,7 +281,9 @@ def ratios(report: Any, ensembles: dict[str, Any], dF: float, heights: dict[str,
 
 
 def main() -> int:
-    arguments = parse()
+    parser = makeParser("Free energies and committors of alanine dipeptide.", "study")
+    parser.add_argument("--make-reference", action="store_true", help="make the reference surface that this example ships, and nothing else (10 minutes)")
+    arguments = parse(parser)
     out, seed, processes = arguments.out, arguments.seed, arguments.processes
     size = QUICK if arguments.quick else Size()
     if arguments.make_reference:
@@ -381,9 +387,14 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
+def run(main: Any) -> None:
+    """The whole of a study as a program: its exit code, and what an interrupt means."""
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         print("\nStopped. What was finished stays; the same command goes on.", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    run(main)
