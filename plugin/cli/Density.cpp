@@ -94,8 +94,9 @@ int reportOutside(const std::string& command, const std::string& what, const Den
 int reportConvergence(const std::string& command, const DensityPath& path, bool isWritten) {
     if (path.converged)
         return 0;
-    std::fprintf(stderr, "spacetime density %s: the geodesic %s: residual %.1e after %d iterations%s\n", command.c_str(),
-                 InterruptGuard::interrupted() ? "was interrupted" : "did not converge", path.residual, path.iterations, isWritten ? "; it was written as it is" : "");
+    const bool interrupted = InterruptGuard::interrupted();
+    std::fprintf(stderr, "spacetime density %s: the geodesic %s: residual %.1e after %d iterations%s%s\n", command.c_str(), interrupted ? "was interrupted" : "did not converge",
+                 path.residual, path.iterations, interrupted ? "" : ", take more --points or --iterations, or a lower --log-snr", isWritten ? "; it was written as it is" : "");
     return 1;
 }
 

@@ -242,7 +242,7 @@ def _problems(path: DensityPath, options: _core.DensityGeodesicOptions) -> list[
     problems = []
     if not path.converged:
         error = f" ± {path.residualError:.1e}" if path.residualError > 0 else ""
-        advice = "average more steps or draws" if error else "take more iterations or points, or a lower log-SNR, whose density is smoother"
+        advice = "average more steps or draws" if error else "take more points (nodes too far apart see no smooth density) or iterations, or a lower log-SNR"
         problems.append(f"the path did not converge: its residual is {path.residual:.1e}{error} after {path.iterations} iterations, expected {options.tolerance:.1e}: {advice}")
     if path.outside:
         problems.append(f"the path leaves the range in which its density is known: {path.outside}")

@@ -327,7 +327,7 @@ TEST(DensitySequence, BadInput) {
     expectError([&] { analyzeSequence(field, x.leftCols(2), 0, {}); }, {"3", "2"});
     expectError([&] { analyzeSequence(field, x, 2, {}); }, {"3 frames", "2"});
     expectError([&] { analyzeSequence(field, MatrixXd(x.col(0).replicate(1, 5)), 0, {}); }, {"coincide"});
-    expectError([&] { analyzeSequence(field, MatrixXd::Ones(3, 5), 0, {}); }, {"2 finite", "3"});
+    expectError([&] { analyzeSequence(field, MatrixXd::Ones(3, 5), 0, {}); }, {"2 coordinates", "3"});
     // A film that stands still for a frame is a film.
     MatrixXd still(2, 34);
     still << arc(0, 1, 2.6, 0.4, 33).leftCols(17), arc(0, 1, 2.6, 0.4, 33).rightCols(17);

@@ -2,7 +2,7 @@
 // Boundary-value problem: relaxation of a string of nodes. Every step solves the stiff part, the tension of the string, implicitly.
 #include "DensityNodes.h"
 #include "spacetime/Text.h"
-#include <Eigen/QR>
+#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -28,11 +28,16 @@ const int CoarsestSegments = 8, StartSegments = 32;
 const size_t MaxKept = 3;
 /// Largest turn of the string a node that the score may ask for, in segments: beyond it the level is too coarse to resolve the score.
 const double LargestTurn = 0.5;
+/// Steps of a descent after which a string that is too coarse, or whose residual is still above this, is given up: its nodes do not resolve the score.
+const int LongDescent = 60;
+const double Unresolved = 0.1;
+/// Steps of Anderson's method that do not lower the residual before the descent goes on instead.
+const int Patience = 40;
 /// Unequal spacing that is left in a converged path, in segments.
 const double SpacingTolerance = 1e-3;
-/// Steps that Anderson's method remembers, and relative rank below which they count as repetitions.
+/// Steps that Anderson's method remembers, and the share of the largest eigenvalue of their products below which they count as repetitions.
 const size_t Memory = 8;
-const double MemoryRank = 1e-8;
+const double MemoryRank = 1e-12;
 /// Turns of periodic coordinates that are tried both ways.
 const int MaxWindingCoordinates = 4;
 /// Evaluations out of which the residual of an averaged path is estimated.
@@ -66,6 +71,58 @@ MatrixXd implicitStep(const MatrixXd& force, const VectorXd& c) {
 }
 
 double largestNorm(const MatrixXd& columns) { return std::sqrt(columns.colwise().squaredNorm().maxCoeff()); }
+
+/// Anderson's acceleration of a fixed-point iteration x -> x + step(x): what earlier steps say of how a step changes with x is used to foresee where it vanishes.
+class Anderson {
+public:
+    void clear() {
+        changes.clear();
+        sums.clear();
+        lastStep.resize(0, 0);
+    }
+
+    /// The step to take from `place` instead of `step`.
+    MatrixXd accelerated(const MatrixXd& place, const MatrixXd& step) {
+        if (lastStep.size() > 0)
+            remember(place, step);
+        lastPlace = place;
+        lastStep = step;
+        MatrixXd result = step;
+        const Index m = changes.size();
+        if (m == 0)
+            return result;
+        // Least squares by normal equations of unit columns: they are long and few, and weights to six digits will do. Repetitions get none.
+        const VectorXd norms = products.diagonal().cwiseSqrt().cwiseMax(std::numeric_limits<double>::min());
+        VectorXd target(m);
+        for (Index k = 0; k < m; k++)
+            target[k] = changes[k].cwiseProduct(step).sum() / norms[k];
+        const Eigen::SelfAdjointEigenSolver<MatrixXd> modes(norms.cwiseInverse().asDiagonal() * products * norms.cwiseInverse().asDiagonal());
+        const Eigen::ArrayXd values = modes.eigenvalues();
+        const VectorXd along = modes.eigenvectors().transpose() * target;
+        const VectorXd weights = (modes.eigenvectors() * (values > MemoryRank * values.maxCoeff()).select(along.array() / values, 0).matrix()).cwiseQuotient(norms);
+        for (Index k = 0; k < m; k++)
+            result -= weights[k] * sums[k];
+        return result;
+    }
+
+private:
+    void remember(const MatrixXd& place, const MatrixXd& step) {
+        if (changes.size() == Memory) {
+            changes.pop_front();
+            sums.pop_front();
+            products = products.bottomRightCorner(Memory - 1, Memory - 1).eval();
+        }
+        changes.push_back(step - lastStep);
+        sums.push_back(changes.back() + place - lastPlace);
+        const Index m = changes.size();
+        products.conservativeResize(m, m);
+        for (Index k = 0; k < m; k++)
+            products(k, m - 1) = products(m - 1, k) = changes[k].cwiseProduct(changes[m - 1]).sum();
+    }
+
+    std::deque<MatrixXd> changes, sums;  // of the step from one place to the next; the same and that of the place
+    MatrixXd lastPlace, lastStep, products;
+};
 
 class Relaxation {
 public:
@@ -201,6 +258,9 @@ private:
                 converged = true;
                 break;
             }
+            // What long descents leave far from a solution has none near: it needs more nodes, not more steps.
+            if ((s.tooCoarse || best.residual > Unresolved) && descent >= LongDescent)
+                break;
             x = equallySpaced(s.x, points, options.sphere);
             descent *= 2;
             until *= 0.3;
@@ -245,33 +305,17 @@ private:
                     stiffness[i] = std::max(stiffness[i], 0.5 * before[j]);
     }
 
-    /// Anderson's acceleration of the implicit step; ends without success where the force keeps growing.
+    /// Anderson's acceleration of the implicit step; ends without success where the force keeps growing or the residual does not fall.
     void accelerate(String& s, double tolerance, int most, int& used, size_t level) {
-        std::deque<MatrixXd> places, steps;
+        Anderson memory;
         std::deque<double> sizes;
         auto size = [](const String& t) { return std::sqrt(std::max(0.0, t.force.cwiseProduct(implicitStep(t.force, VectorXd::Zero(t.force.cols()))).sum())); };
         double here = size(s);
         VectorXd c = stiffness;
-        for (int refused = 0; used < most && refused < 4 && !stopped && !s.settled(tolerance);) {
+        double best = s.residual;
+        for (int refused = 0, idle = 0; used < most && refused < 4 && idle < Patience && !stopped && !s.settled(tolerance);) {
             const MatrixXd plain = implicitStep(s.force, c);
-            places.push_back(s.x.middleCols(1, plain.cols()));
-            steps.push_back(plain);
-            if (places.size() > Memory + 1) {
-                places.pop_front();
-                steps.pop_front();
-            }
-            MatrixXd step = plain;
-            const Index m = static_cast<Index>(places.size()) - 1;
-            if (m > 0) {
-                MatrixXd differences(plain.size(), m);
-                for (Index k = 0; k < m; k++)
-                    differences.col(k) = (steps[k + 1] - steps[k]).reshaped();
-                Eigen::CompleteOrthogonalDecomposition<MatrixXd> qr;  // whose solve() heeds the threshold
-                qr.setThreshold(MemoryRank);
-                const VectorXd weights = qr.compute(differences).solve(VectorXd(plain.reshaped()));
-                for (Index k = 0; k < m; k++)
-                    step -= weights[k] * (steps[k + 1] - steps[k] + places[k + 1] - places[k]);
-            }
+            MatrixXd step = memory.accelerated(s.x.middleCols(1, plain.cols()), plain);
             limit(step, s.x);
             String next = evaluate(moved(s.x, step));
             used++;
@@ -280,8 +324,7 @@ private:
             for (double old : sizes)
                 reference = std::max(reference, old);
             if (!(there <= 1.5 * reference)) {
-                places.clear();
-                steps.clear();
+                memory.clear();
                 refused++;
                 c = (2 * c).cwiseMax(0.02);
                 continue;
@@ -291,6 +334,8 @@ private:
                 sizes.pop_front();
             here = there;
             s = std::move(next);
+            idle = s.residual < 0.9 * best ? 0 : idle + 1;
+            best = std::min(best, s.residual);
             report(level, static_cast<double>(used) / most);
         }
     }
@@ -336,7 +381,7 @@ void check(const DensityField& field, const VectorXd& a, const VectorXd& b, cons
         throw std::invalid_argument(where + ": expected a positive tolerance, got " + text(o.tolerance));
     for (const VectorXd* end : {&a, &b})
         if (end->size() != D || !end->allFinite())
-            throw std::invalid_argument(where + ": expected " + (end == &a ? "a start" : "an end") + " point of " + std::to_string(D) + " finite coordinates, got " + field.describe(*end));
+            throw std::invalid_argument(where + ": expected " + (end == &a ? "a start" : "an end") + " point of " + std::to_string(D) + " finite coordinates, got " + field.DensityField::describe(*end));
     if (o.path.size() > 0 && (o.path.rows() != D || o.path.cols() < 2 || !o.path.allFinite()))
         throw std::invalid_argument(where + ": expected a start path of at least 2 points of " + std::to_string(D) + " finite coordinates");
     const VectorXd periods = field.periods();

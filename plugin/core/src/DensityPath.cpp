@@ -108,6 +108,14 @@ double logIntegral(double change, double slope0, double slope1, double tau) {
     return top + std::log(sum);
 }
 
+void checkNodes(const DensityField& field, const MatrixXd& x, const std::string& where, const std::string& what) {
+    if (x.rows() != field.dimension())
+        throw std::invalid_argument(where + ": expected " + what + "s of " + std::to_string(field.dimension()) + " coordinates, got " + std::to_string(x.rows()));
+    for (Index i = 0; i < x.cols(); i++)
+        if (!x.col(i).allFinite())
+            throw std::invalid_argument(where + ": " + what + " " + std::to_string(i) + " has a coordinate that is not finite");
+}
+
 void checkEnds(const VectorXd& a, const VectorXd& b, int numPoints, const std::string& where) {
     if (a.size() != b.size() || a.size() == 0 || numPoints < 2)
         throw std::invalid_argument(where + ": expected two points of the same number of coordinates and at least 2 nodes, got " + std::to_string(a.size()) + " and " + std::to_string(b.size()) +
@@ -249,9 +257,7 @@ DensityPath measureDensityPath(const DensityField& field, const MatrixXd& given,
         throw std::invalid_argument(where + ": expected a positive tolerance, got " + text(tolerance));
     if (given.cols() < 3)
         throw std::invalid_argument(where + ": expected at least 3 nodes, got " + std::to_string(given.cols()));
-    if (given.rows() != field.dimension() || !given.allFinite())
-        throw std::invalid_argument(where + ": expected nodes of " + std::to_string(field.dimension()) + " finite coordinates, got " + std::to_string(given.rows()) +
-                                    (given.allFinite() ? "" : ", some of them not finite"));
+    checkNodes(field, given, where, "node");
     DensityPath path;
     path.x = unwrapped(field, given);
     path.tau = tau;
@@ -344,9 +350,7 @@ SequenceAnalysis analyzeSequence(const DensityField& field, const MatrixXd& give
         numFrames = static_cast<int>(given.cols());
     if (given.cols() < 3 || numFrames < 3)
         throw std::invalid_argument(where + ": expected at least 3 frames, got " + std::to_string(std::min<Index>(given.cols(), numFrames)));
-    if (given.rows() != field.dimension() || !given.allFinite())
-        throw std::invalid_argument(where + ": expected frames of " + std::to_string(field.dimension()) + " finite coordinates, got " + std::to_string(given.rows()) +
-                                    (given.allFinite() ? "" : ", some of them not finite"));
+    checkNodes(field, given, where, "frame");
     if (options.sphere)
         checkOnSphere(given, where);
     const MatrixXd frames = unwrapped(field, given);

@@ -68,7 +68,7 @@ DensityPath extrapolateDensity(const DensityField& field, const VectorXd& x, con
                                     std::to_string(options.steps) + " and " + text(options.tolerance));
     for (const VectorXd* given : {&x, &v})
         if (given->size() != D || !given->allFinite())
-            throw std::invalid_argument(where + ": expected a " + (given == &x ? "start point" : "direction") + " of " + std::to_string(D) + " finite coordinates");
+            throw std::invalid_argument(where + ": expected a " + (given == &x ? "start point" : "direction") + " of " + std::to_string(D) + " finite coordinates, got " + field.DensityField::describe(*given));
     field.checkRange(x, "the start point");
     VectorXd direction = v;
     if (options.sphere)

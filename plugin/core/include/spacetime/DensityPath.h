@@ -29,7 +29,7 @@ struct DensityPath {
     double residual = std::numeric_limits<double>::quiet_NaN();
     /// Standard error of the residual where the field is stochastic, else 0.
     double residualError = 0;
-    double spacing = 0;          ///< longest segment over the mean segment, less 1
+    double spacing = 0;          ///< longest segment over the mean segment, less 1; neighbours differ by less than 1e-3 where converged
     std::vector<int> windings;   ///< [D] whole turns added to the short way round
     bool converged = false;
     int iterations = 0;          ///< on the finest level
@@ -101,7 +101,7 @@ struct SequenceAnalysis {
 };
 
 /// `frames` [D x K], K >= 3; `numFrames` of them at equal distances are analysed, 0: K. Options are those of the geodesic. Throws std::invalid_argument
-/// for bad input, among it frames that coincide.
+/// for bad input; frames may stand still, but not all of them.
 SequenceAnalysis analyzeSequence(const DensityField& field, const Eigen::MatrixXd& frames, int numFrames, const DensityGeodesicOptions& options);
 
 /// What a path's file holds beside the figures: {"format": "spacetime-density-path", "version": 1, "variables", "log_snr", "tau", "path": raw nodes, ...}.
