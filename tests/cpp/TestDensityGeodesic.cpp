@@ -318,6 +318,24 @@ TEST(DensityGeodesic, FastMarching) {
     }
 }
 
+/// On a ring of wells the straight line through its middle is in balance, and longer than the way round on either side.
+TEST(DensityGeodesic, LeavesABalanceThatIsNoMinimum) {
+    for (int wells : {4, 8, 12})
+        for (double variance : {0.1, 0.4}) {
+            const MatrixXd angle = Eigen::RowVectorXd::LinSpaced(wells, 0, 2 * M_PI * (wells - 1) / wells);
+            MatrixXd means(2, wells);
+            means << 2 * angle.array().cos().matrix(), 2 * angle.array().sin().matrix();
+            const GaussianMixture ring(means, VectorXd::Constant(wells, variance), VectorXd::Ones(wells));
+            const Vector2d a(-2, 0), b(2, 0);
+            const DensityPath path = geodesic(ring, a, b, options(65, 1, 1e-3));
+            EXPECT_LT(path.logDistance, measureDensityPath(ring, lerp(a, b, 65), 1).logDistance - 0.5) << wells << " wells of variance " << variance;
+            EXPECT_GT(path.x.row(1).cwiseAbs().maxCoeff(), 0.5);
+            Options several = options(65, 1, 1e-3);
+            several.starts = 5;
+            EXPECT_NEAR(path.logDistance, geodesic(ring, a, b, several).logDistance, 1e-2);
+        }
+}
+
 TEST(DensityGeodesic, RandomMixturesConvergeToShorterPaths) {
     struct Kind {
         int D;

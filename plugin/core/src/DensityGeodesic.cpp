@@ -24,6 +24,8 @@ const double CoarseTolerance = 1e-2;
 const int CoarseIterations = 40;
 /// Segments of the coarsest level, and of that on which starts compete.
 const int CoarsestSegments = 8, StartSegments = 32;
+/// How far starts bulge at most, and how much the first one is put out of balance, over the distance of the ends.
+const double LargestBulge = 0.6, Unbalanced = 0.02;
 /// Starts whose shapes are kept for the finest level.
 const size_t MaxKept = 3;
 /// Largest turn of the string a node that the score may ask for, in segments: beyond it the level is too coarse to resolve the score.
@@ -162,7 +164,8 @@ public:
 
     /// Averaged steps of a stochastic field: every step sees the noise of a draw of its own, the mean over the second half of the path's positions does not.
     double average(MatrixXd& x, double& error, int& steps) {
-        const int half = options.averagedSteps / 2;
+        const int half = options.averagedSteps / 2, last = static_cast<int>(x.cols()) - 1;
+        const VectorXd a = x.col(0), b = x.col(last);
         MatrixXd sum = MatrixXd::Zero(x.rows(), x.cols());
         int summed = 0;
         for (int k = 0; k < options.averagedSteps && !stopped; k++, steps++) {
@@ -180,9 +183,10 @@ public:
         }
         if (summed > 0) {
             x = sum / summed;
-            x.col(0) = sum.col(0) / summed;
             if (options.sphere)
                 ontoSphere(x, radius);
+            x.col(0) = a;
+            x.col(last) = b;
             x = equallySpaced(x, static_cast<int>(x.cols()), options.sphere);
         }
         // Draws of their own tell how far the mean score still is from balance, and how well that is known.
@@ -277,9 +281,9 @@ private:
         for (int k = 0; k < steps && !stopped && (s.residual >= until || s.tooCoarse); k++) {
             MatrixXd step = implicitStep(s.force, stiffness);
             const Index N = s.x.cols() - 1;
-            const double h = (s.x.rightCols(N) - s.x.leftCols(N)).colwise().norm().mean(), size = largestNorm(step), limit = std::max(1.0, 0.03 * N) * h;
-            if (size > limit)
-                step *= limit / size;
+            const double h = (s.x.rightCols(N) - s.x.leftCols(N)).colwise().norm().mean(), size = largestNorm(step), longest = std::max(1.0, 0.03 * N) * h;
+            if (size > longest)
+                step *= longest / size;
             const String next = evaluate(equallySpaced(moved(s.x, step), static_cast<int>(N) + 1, options.sphere));
             used++;
             const MatrixXd change = (next.x - s.x).middleCols(1, N - 1);
@@ -346,10 +350,10 @@ private:
     VectorXd stiffness;  // [N-1] of the level at work
 };
 
-/// A start that bulges to a random side of the line.
-MatrixXd bulged(const MatrixXd& line, std::mt19937_64& generator) {
+/// The line, bulged to a random side by up to `size` times its chord.
+MatrixXd bulged(const MatrixXd& line, double size, std::mt19937_64& generator) {
     std::normal_distribution<double> normal;
-    std::uniform_real_distribution<double> uniform(0.15, 0.6);
+    std::uniform_real_distribution<double> uniform(0.25 * size, size);
     const Index n = line.cols();
     const VectorXd chord = line.col(n - 1) - line.col(0), along = chord.normalized();
     VectorXd sides[2];
@@ -361,7 +365,7 @@ MatrixXd bulged(const MatrixXd& line, std::mt19937_64& generator) {
         if (side.norm() > 1e-12)
             side.normalize();
     }
-    const double first = uniform(generator) * chord.norm(), second = 0.5 * (uniform(generator) - 0.3) * chord.norm();
+    const double first = uniform(generator) * chord.norm(), second = 0.5 * (uniform(generator) - 0.5 * size) * chord.norm();
     MatrixXd x = line;
     for (Index i = 1; i + 1 < n; i++) {
         const double s = static_cast<double>(i) / (n - 1);
@@ -473,8 +477,6 @@ std::vector<DensityPath> densityGeodesics(const DensityField& field, const Vecto
             start = given;
             start.col(0) = a;
             start.col(start.cols() - 1) = end;
-            if (options.sphere)
-                ontoSphere(start, a.norm());
             // A path is taken up on the level that resolves it.
             while (first < finest && relaxation.levels[first] + 1 < start.cols())
                 first++;
@@ -482,16 +484,20 @@ std::vector<DensityPath> densityGeodesics(const DensityField& field, const Vecto
         else
             start = options.sphere || options.start == DensityGeodesicOptions::Start::Slerp ? slerp(a, end, relaxation.levels[0] + 1) : lerp(a, end, relaxation.levels[0] + 1);
 
+        // Where the density is symmetric about the line, as over a hill between two ways round, the line is in balance, and every step from it would stay there.
+        std::mt19937_64 generator(options.seed);
+        if (given.size() == 0)
+            start = bulged(start, Unbalanced, generator);
+        if (options.sphere)
+            ontoSphere(start, a.norm());
         // Starts compete on a coarse level; what differs there goes on.
         std::vector<MatrixXd> candidates = {start};
         size_t next = first;
         if (options.starts > 1) {
-            std::mt19937_64 generator(options.seed);
             for (int k = 1; k < options.starts; k++) {
-                MatrixXd x = bulged(start, generator);
+                candidates.push_back(bulged(start, LargestBulge, generator));
                 if (options.sphere)
-                    ontoSphere(x, a.norm());
-                candidates.push_back(x);
+                    ontoSphere(candidates.back(), a.norm());
             }
             size_t last = first;
             while (last < finest && relaxation.levels[last] < StartSegments)

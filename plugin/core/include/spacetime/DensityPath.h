@@ -45,12 +45,14 @@ struct DensityGeodesicOptions {
     int numPoints = 129;      ///< nodes, at least 5
     double tolerance = 1e-3;  ///< of the residual
     int maxIterations = 500;  ///< on the finest level
-    enum class Start { Lerp, Slerp } start = Start::Lerp;  ///< straight, or along the great circle (of linearly changing radius)
+    /// Straight, or along the great circle (of linearly changing radius); put out of balance by 2 % of the distance, lest a path stay where it is balanced
+    /// between two ways round.
+    enum class Start { Lerp, Slerp } start = Start::Lerp;
     Eigen::MatrixXd path;     ///< [D x any] a path to start from instead; its own winding is solved
     bool sphere = false;      ///< hold |x| at that of the ends, which must agree to 1e-6; the start is then the great circle
     std::vector<int> windings;  ///< [D] solve this winding only; empty: the short and the long way of up to four periodic coordinates
     int starts = 1;           ///< of every winding: further ones bulge to random sides, and the shortest result counts
-    unsigned seed = 1;
+    unsigned seed = 1;        ///< of the sides
     int averagedSteps = 400;  ///< of a stochastic field, after the path has settled
     std::function<bool(double fraction)> progress;  ///< return false to stop: the best so far is returned, not converged
 };
