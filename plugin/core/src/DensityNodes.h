@@ -21,6 +21,9 @@ NodeForces nodeForces(const Eigen::MatrixXd& x, const Eigen::MatrixXd& scores, d
 /// numPoints nodes at equal distances on local cubics through the columns of x; of their radius where `sphere`.
 Eigen::MatrixXd equallySpaced(const Eigen::MatrixXd& x, int numPoints, bool sphere);
 
+/// Throws std::invalid_argument, calling a column `what`, where x has not the field's dimension or holds a value that is not finite.
+void checkNodes(const DensityField& field, const Eigen::MatrixXd& x, const std::string& where, const std::string& what);
+
 /// The columns scaled to `radius`.
 void ontoSphere(Eigen::MatrixXd& x, double radius);
 

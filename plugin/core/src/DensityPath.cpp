@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/DensityPath.h"
 #include "DensityNodes.h"
-#include "spacetime/Files.h"
 #include "spacetime/Text.h"
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-using nlohmann::json;
 
 namespace Spacetime {
 
 namespace {
 
-const char* const PathFormat = "spacetime-density-path";
-const int PathVersion = 1;
 /// Bending by less than this share of the spacing, a turn of a millionth of a radian a node, counts as straight.
 const double StraightBending = 1e-6;
 const double SphereTolerance = 1e-6;
@@ -108,14 +103,6 @@ double logIntegral(double change, double slope0, double slope1, double tau) {
     return top + std::log(sum);
 }
 
-void checkNodes(const DensityField& field, const MatrixXd& x, const std::string& where, const std::string& what) {
-    if (x.rows() != field.dimension())
-        throw std::invalid_argument(where + ": expected " + what + "s of " + std::to_string(field.dimension()) + " coordinates, got " + std::to_string(x.rows()));
-    for (Index i = 0; i < x.cols(); i++)
-        if (!x.col(i).allFinite())
-            throw std::invalid_argument(where + ": " + what + " " + std::to_string(i) + " has a coordinate that is not finite");
-}
-
 void checkEnds(const VectorXd& a, const VectorXd& b, int numPoints, const std::string& where) {
     if (a.size() != b.size() || a.size() == 0 || numPoints < 2)
         throw std::invalid_argument(where + ": expected two points of the same number of coordinates and at least 2 nodes, got " + std::to_string(a.size()) + " and " + std::to_string(b.size()) +
@@ -125,6 +112,14 @@ void checkEnds(const VectorXd& a, const VectorXd& b, int numPoints, const std::s
 double logAdd(double a, double b) { return std::max(a, b) + std::log1p(std::exp(-std::abs(a - b))); }
 
 }  // namespace
+
+void checkNodes(const DensityField& field, const MatrixXd& x, const std::string& where, const std::string& what) {
+    if (x.rows() != field.dimension())
+        throw std::invalid_argument(where + ": expected " + what + "s of " + std::to_string(field.dimension()) + " coordinates, got " + std::to_string(x.rows()));
+    for (Index i = 0; i < x.cols(); i++)
+        if (!x.col(i).allFinite())
+            throw std::invalid_argument(where + ": " + what + " " + std::to_string(i) + " has a coordinate that is not finite");
+}
 
 void ontoSphere(MatrixXd& x, double radius) { x = x * (radius * x.colwise().norm().cwiseInverse()).asDiagonal(); }
 
@@ -342,122 +337,6 @@ MatrixXd unitTangents(const MatrixXd& x) {
         v.col(i).normalize();
     }
     return v;
-}
-
-SequenceAnalysis analyzeSequence(const DensityField& field, const MatrixXd& given, int numFrames, const DensityGeodesicOptions& options) {
-    const std::string where = "analyzeSequence";
-    if (numFrames == 0)
-        numFrames = static_cast<int>(given.cols());
-    if (given.cols() < 3 || numFrames < 3)
-        throw std::invalid_argument(where + ": expected at least 3 frames, got " + std::to_string(std::min<Index>(given.cols(), numFrames)));
-    checkNodes(field, given, where, "frame");
-    if (options.sphere)
-        checkOnSphere(given, where);
-    const MatrixXd frames = unwrapped(field, given);
-    if (!((frames.rightCols(frames.cols() - 1) - frames.leftCols(frames.cols() - 1)).colwise().norm().maxCoeff() > 0))
-        throw std::invalid_argument(where + ": all frames coincide");
-    SequenceAnalysis out;
-    out.frames = measureDensityPath(field, equallySpaced(frames, numFrames, options.sphere), options.tau, 1e-4, options.sphere);
-    const MatrixXd& x = out.frames.x;
-    const Index n = x.cols() - 2;
-    const NodeForces forces = nodeForces(x, field.score(x.middleCols(1, n)), options.tau, options.sphere);
-    out.angle.resize(n);
-    out.residual.resize(n);
-    // Fit of P g'' + tau |g'|^2 P s = 0 for tau, from the terms at options.tau.
-    double cross = 0, pulls = 0, bendings = 0;
-    for (Index i = 0; i < n; i++) {
-        const auto bending = forces.bending.col(i), pull = forces.pull.col(i);
-        const double b = bending.norm(), p = pull.norm(), negligible = 1e-6 * forces.largest;
-        out.angle[i] = b > negligible && p > negligible ? 180 / M_PI * std::acos(std::clamp(bending.dot(pull) / (b * p), -1.0, 1.0)) : std::numeric_limits<double>::quiet_NaN();
-        out.residual[i] = (bending + pull).norm() / std::max(b + p, negligible);
-        cross += bending.dot(pull);
-        pulls += pull.squaredNorm();
-        bendings += bending.squaredNorm();
-    }
-    const double factor = pulls > 0 ? -cross / pulls : 0;
-    out.bestTau = factor * options.tau;
-    out.bestTauResidual = bendings > 0 ? std::max(0.0, bendings + 2 * factor * cross + factor * factor * pulls) / bendings : 0;
-
-    DensityGeodesicOptions o = options;
-    o.windings = out.frames.windings;
-    const VectorXd a = x.col(0), b = x.col(n + 1);
-    out.geodesic = densityGeodesics(field, a, b, o)[0];
-    const MatrixXd line = options.sphere ? slerp(a, b, options.numPoints) : lerp(a, b, options.numPoints);
-    // Turns that the sequence makes are turns of the line: nothing is unwrapped the short way.
-    out.line = measureDensityPath(field, line, options.tau, 1e-4, options.sphere);
-    out.lengthRatio = out.frames.length / out.geodesic.length;
-    out.distanceRatio = std::exp(out.frames.logDistance - out.geodesic.logDistance);
-    return out;
-}
-
-json toJson(const DensityPath& path, const ModelDensity& field) {
-    auto number = [](double value) { return std::isfinite(value) ? json(value) : json(nullptr); };
-    const MatrixXd raw = field.raw(path.x);
-    json nodes = json::array();
-    for (Index i = 0; i < raw.cols(); i++)
-        nodes.push_back(std::vector<double>(raw.col(i).data(), raw.col(i).data() + raw.rows()));
-    return {{"format", PathFormat}, {"version", PathVersion}, {"variables", field.variables().toJson()}, {"log_snr", field.logSnr()}, {"draws", field.draws()}, {"tau", path.tau}, {"sphere", path.sphere},
-            {"path", nodes}, {"log_density", std::vector<double>(path.logDensity.data(), path.logDensity.data() + path.logDensity.size())}, {"length", number(path.length)},
-            {"log_distance", number(path.logDistance)}, {"residual", number(path.residual)}, {"residual_error", number(path.residualError)}, {"spacing", number(path.spacing)},
-            {"windings", path.windings}, {"converged", path.converged}, {"iterations", path.iterations}, {"evaluations", path.evaluations}, {"seconds", path.seconds},
-            {"max_speed_error", number(path.maxSpeedError)}, {"outside", path.outside}};
-}
-
-void saveDensityPath(const std::string& file, const DensityPath& path, const ModelDensity& field, bool overwrite) { writeFile(file, toJson(path, field).dump(1) + "\n", overwrite); }
-
-DensityPathFile loadDensityPath(const std::string& file) {
-    const std::string where = "path file '" + file + "'";
-    const std::string content = readFile(file);
-    try {
-        const json j = json::parse(content);
-        if (!j.is_object() || j.value("format", json()) != PathFormat)
-            throw std::invalid_argument(std::string("expected a JSON object of the format '") + PathFormat + "'");
-        if (const json version = j.value("version", json()); !version.is_number_integer() || version > PathVersion)
-            throw std::invalid_argument("this program reads up to version " + std::to_string(PathVersion) + ", got " + version.dump() + ": upgrade openmm-spacetime");
-        DensityPathFile out;
-        out.variables = Variables::fromJson(j.at("variables"));
-        out.logSnr = j.at("log_snr").get<double>();
-        const auto nodes = j.at("path").get<std::vector<std::vector<double>>>();
-        const auto profile = j.at("log_density").get<std::vector<double>>();
-        if (nodes.size() < 2 || profile.size() != nodes.size())
-            throw std::invalid_argument("expected at least 2 nodes and a log-density for each, got " + std::to_string(nodes.size()) + " and " + std::to_string(profile.size()));
-        const Variables& vars = out.variables;
-        out.raw.resize(vars.size(), nodes.size());
-        out.path.x.resize(vars.size(), nodes.size());
-        for (size_t k = 0; k < nodes.size(); k++) {
-            if (static_cast<int>(nodes[k].size()) != vars.size())
-                throw std::invalid_argument("node " + std::to_string(k) + ": expected " + std::to_string(vars.size()) + " values, got " + std::to_string(nodes[k].size()));
-            out.raw.col(k) = VectorXd::Map(nodes[k].data(), nodes[k].size());
-        }
-        for (int i = 0; i < vars.size(); i++)
-            out.path.x.row(i) = vars[i].lifted() ? (2 * M_PI / vars[i].period * out.raw.row(i)).eval() : ((out.raw.row(i).array() - vars[i].shift) / vars[i].scale).matrix().eval();
-        auto number = [&](const char* key) { return j.contains(key) && j[key].is_number() ? j[key].get<double>() : std::numeric_limits<double>::quiet_NaN(); };
-        DensityPath& p = out.path;
-        p.logDensity = VectorXd::Map(profile.data(), profile.size());
-        p.tau = j.at("tau").get<double>();
-        p.sphere = j.value("sphere", false);
-        p.length = number("length");
-        p.logDistance = number("log_distance");
-        p.residual = number("residual");
-        p.residualError = number("residual_error");
-        p.spacing = number("spacing");
-        p.windings = j.value("windings", std::vector<int>(vars.size(), 0));
-        p.converged = j.value("converged", false);
-        p.iterations = j.value("iterations", 0);
-        p.evaluations = j.value("evaluations", 0L);
-        p.seconds = j.value("seconds", 0.0);
-        p.maxSpeedError = number("max_speed_error");
-        p.outside = j.value("outside", "");
-        if (!out.raw.allFinite() || !p.logDensity.allFinite() || !(p.tau > 0) || static_cast<int>(p.windings.size()) != vars.size())
-            throw std::invalid_argument("expected finite nodes and log-densities, a positive tau and a winding for each variable");
-        return out;
-    }
-    catch (const json::exception& e) {
-        throw std::invalid_argument(where + ": " + e.what());
-    }
-    catch (const std::invalid_argument& e) {
-        throw std::invalid_argument(where + ": " + e.what());
-    }
 }
 
 }  // namespace Spacetime
