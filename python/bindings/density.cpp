@@ -115,14 +115,8 @@ DensityGeodesicOptions::Start startFromName(const std::string& name) {
 }
 
 /// LERP or SLERP between two points from Python.
-auto baseline(MatrixXd (*between)(const VectorXd&, const VectorXd&, int), const std::string& name) {
-    return [between, name](nb::handle endA, nb::handle endB, int points) {
-        const VectorXd a = vectorOf(endA, "a"), b = vectorOf(endB, "b");
-        if (a.size() != b.size() || a.size() == 0 || points < 2)
-            throw std::invalid_argument(name + ": expected two points of as many coordinates and at least 2 points between them, got " + std::to_string(a.size()) + " and " +
-                                        std::to_string(b.size()) + " coordinates and " + std::to_string(points) + " points");
-        return rowsOf(between(a, b, points));
-    };
+auto baseline(MatrixXd (*between)(const VectorXd&, const VectorXd&, int)) {
+    return [between](nb::handle a, nb::handle b, int points) { return rowsOf(between(vectorOf(a, "a"), vectorOf(b, "b"), points)); };
 }
 
 }  // namespace
@@ -252,8 +246,8 @@ void bindDensity(nb::module_& m) {
           },
           "field"_a, "x"_a, "tau"_a, "tolerance"_a = 1e-4, "sphere"_a = false);
     m.def("unitTangents", [](nb::handle nodes) { return rowsOf(unitTangents(columnsOf(nodes, "path"))); }, "x"_a, "Unit tangents [N+1, D] of nodes [N+1, D] at equal distances.");
-    m.def("lerp", baseline(&lerp, "lerp"), "a"_a, "b"_a, "points"_a);
-    m.def("slerp", baseline(&slerp, "slerp"), "a"_a, "b"_a, "points"_a);
+    m.def("lerp", baseline(&lerp), "a"_a, "b"_a, "points"_a);
+    m.def("slerp", baseline(&slerp), "a"_a, "b"_a, "points"_a);
 
     nb::class_<SequenceAnalysis>(m, "SequenceAnalysis", "As the core gives it: openmmspacetime.SequenceAnalysis documents it.")
         .def_ro("frames", &SequenceAnalysis::frames)

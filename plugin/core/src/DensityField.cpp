@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/DensityField.h"
+#include "DensityNodes.h"
 #include "spacetime/Text.h"
 #include <cmath>
 #include <random>
@@ -19,18 +20,10 @@ const double FarFromData = 6;
 /// Coordinates a message has room for.
 const Index MaxListed = 8;
 
-void checkShape(const DensityField& field, const MatrixXd& x, const std::string& what) {
-    if (x.rows() != field.dimension())
-        throw std::invalid_argument("DensityField: expected " + what + "s of " + std::to_string(field.dimension()) + " coordinates, got " + std::to_string(x.rows()));
-    for (Index i = 0; i < x.cols(); i++)
-        if (!x.col(i).allFinite())
-            throw std::invalid_argument("DensityField: " + what + " " + std::to_string(i) + " has a coordinate that is not finite");
-}
-
 }  // namespace
 
 MatrixXd DensityField::score(const MatrixXd& x, long draw) const {
-    checkShape(*this, x, "point");
+    checkNodes(*this, x, "DensityField", "point");
     const MatrixXd s = compute(x, draw);
     if (s.rows() != x.rows() || s.cols() != x.cols())
         throw std::invalid_argument("DensityField: expected scores of " + std::to_string(x.rows()) + " x " + std::to_string(x.cols()) + " numbers, got " + std::to_string(s.rows()) + " x " +
@@ -44,7 +37,7 @@ MatrixXd DensityField::score(const MatrixXd& x, long draw) const {
 VectorXd DensityField::logDensity(const MatrixXd&) const { throw std::invalid_argument("DensityField: this field knows scores only, no log-density: take a line integral of them"); }
 
 void DensityField::checkRange(const VectorXd& x, const std::string& what) const {
-    checkShape(*this, x, "point");
+    checkNodes(*this, x, "DensityField", "point");
     const std::string problem = rangeProblem(x);
     if (!problem.empty())
         throw std::invalid_argument(what + " " + describe(x) + " " + problem);
@@ -86,12 +79,12 @@ bool ModelDensity::sharesCoordinates(const DensityField& other) const {
 }
 
 MatrixXd ModelDensity::coordinates(const MatrixXd& rawValues) const {
-    checkShape(*this, rawValues, "raw point");
+    checkNodes(*this, rawValues, "DensityField", "raw point");
     return scale.cwiseInverse().asDiagonal() * (rawValues.colwise() - shift);
 }
 
 MatrixXd ModelDensity::raw(const MatrixXd& x) const {
-    checkShape(*this, x, "point");
+    checkNodes(*this, x, "DensityField", "point");
     return (scale.asDiagonal() * x).colwise() + shift;
 }
 
@@ -154,7 +147,7 @@ MatrixXd ModelDensity::compute(const MatrixXd& x, long draw) const {
 VectorXd ModelDensity::logDensity(const MatrixXd& x) const {
     if (!hasLogDensity())
         return DensityField::logDensity(x);
-    checkShape(*this, x, "point");
+    checkNodes(*this, x, "DensityField", "point");
     const Variables& vars = variables();
     VectorXd result = posterior.moments(naturalParameter(x), PosteriorModel::Order::Mean).psi;
     for (int i = 0; i < vars.size(); i++)
@@ -170,12 +163,6 @@ std::string ModelDensity::rangeProblem(const VectorXd& x) const {
     }
     catch (const std::invalid_argument& e) {
         return std::string("lies outside the model's range: ") + e.what();
-    }
-    if (posterior.limitedBySamples()) {
-        const VectorXd nEff = posterior.moments(eta, PosteriorModel::Order::Mean).nEff;
-        if (nEff.size() > 0 && nEff[0] < MinNEff)
-            return "has only " + text(nEff[0]) + " effective samples around it at log-SNR " + text(level) + ", at least " + text(MinNEff) +
-                   " are needed to know its density: choose a lower log-SNR, a point among the samples, or give the samples a bandwidth";
     }
     const double distance = scoreAt(x).norm() * std::exp(-0.5 * level), limit = FarFromData + 2 * std::sqrt(static_cast<double>(dimension()));
     if (!(distance <= limit))

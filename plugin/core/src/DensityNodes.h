@@ -33,6 +33,9 @@ void checkOnSphere(const Eigen::MatrixXd& x, const std::string& where);
 /// logDensity, length, logDistance and spacing of `path` out of the scores [D x N+1] at its nodes; the line integral is refined as measureDensityPath says.
 void measureAlong(const DensityField& field, DensityPath& path, const Eigen::MatrixXd& scores, double tolerance);
 
+/// measureDensityPath, which leaves the scores [D x N+1] at the nodes.
+DensityPath measureWithScores(const DensityField& field, const Eigen::MatrixXd& x, double tau, double tolerance, bool sphere, Eigen::MatrixXd& scores);
+
 /// Where and why nodes of the path lie outside the field's range; empty where none does.
 std::string outsideOf(const DensityField& field, const Eigen::MatrixXd& x);
 

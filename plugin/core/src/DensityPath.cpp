@@ -245,6 +245,11 @@ void measureAlong(const DensityField& field, DensityPath& path, const MatrixXd& 
 }
 
 DensityPath measureDensityPath(const DensityField& field, const MatrixXd& given, double tau, double tolerance, bool sphere) {
+    MatrixXd scores;
+    return measureWithScores(field, given, tau, tolerance, sphere, scores);
+}
+
+DensityPath measureWithScores(const DensityField& field, const MatrixXd& given, double tau, double tolerance, bool sphere, MatrixXd& scores) {
     const std::string where = "measureDensityPath";
     if (!(tau > 0) || !std::isfinite(tau))
         throw std::invalid_argument(where + ": expected a positive tau, got " + text(tau));
@@ -266,7 +271,7 @@ DensityPath measureDensityPath(const DensityField& field, const MatrixXd& given,
         checkOnSphere(path.x, where);
     const long before = field.evaluations();
     path.outside = outsideOf(field, path.x);
-    const MatrixXd scores = field.score(path.x);
+    scores = field.score(path.x);
     measureAlong(field, path, scores, field.isStochastic() ? std::numeric_limits<double>::infinity() : tolerance);
     path.residual = nodeForces(path.x, scores.middleCols(1, N - 1), tau, sphere).residual;
     path.windings.assign(path.x.rows(), 0);

@@ -24,10 +24,11 @@ SequenceAnalysis analyzeSequence(const DensityField& field, const MatrixXd& give
     if (!((frames.rightCols(frames.cols() - 1) - frames.leftCols(frames.cols() - 1)).colwise().norm().maxCoeff() > 0))
         throw std::invalid_argument(where + ": all frames coincide");
     SequenceAnalysis out;
-    out.frames = measureDensityPath(field, equallySpaced(frames, numFrames, options.sphere), options.tau, 1e-4, options.sphere);
+    MatrixXd scores;
+    out.frames = measureWithScores(field, equallySpaced(frames, numFrames, options.sphere), options.tau, 1e-4, options.sphere, scores);
     const MatrixXd& x = out.frames.x;
     const Index n = x.cols() - 2;
-    const NodeForces forces = nodeForces(x, field.score(x.middleCols(1, n)), options.tau, options.sphere);
+    const NodeForces forces = nodeForces(x, scores.middleCols(1, n), options.tau, options.sphere);
     out.angle.resize(n);
     out.residual.resize(n);
     // Fit of P g'' + tau |g'|^2 P s = 0 for tau, from the terms at options.tau.

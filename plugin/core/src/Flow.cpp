@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Flow.h"
 #include "Dop853.h"
+#include "spacetime/DensityPath.h"
 #include "spacetime/Text.h"
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
@@ -273,12 +274,6 @@ void finish(PullbackCurve& curve) {
     }
 }
 
-/// The columns at equal steps on the straight line from a to b.
-MatrixXd segment(const VectorXd& a, const VectorXd& b, int numPoints) {
-    const VectorXd u = VectorXd::LinSpaced(numPoints, 0, 1);
-    return a * (1 - u.array()).matrix().transpose() + b * u.transpose();
-}
-
 MatrixXd latentEnds(const PosteriorModel& model, const VectorXd& yA, const VectorXd& yB, const PullbackOptions& options, const std::string& where) {
     if (options.numPoints < 3 || options.maxIterations < 1 || !(options.tolerance > 0))
         throw std::invalid_argument(where + ": expected at least 3 points and 1 iteration and a positive tolerance, got " + std::to_string(options.numPoints) + ", " +
@@ -493,7 +488,7 @@ PullbackCurve pullbackGeodesic(const PosteriorModel& model, const VectorXd& yA, 
     const MatrixXd ends = latentEnds(model, yA, yB, options, "pullbackGeodesic");
     const double clean = checkDirection(model, logSnr, options.flow, "pullbackGeodesic");
     const MatrixXd data = decode(model, ends, logSnr, options.flow).y;
-    MatrixXd latent = transport(model, segment(data.col(0), data.col(1), options.numPoints), clean, logSnr, options.flow).y;
+    MatrixXd latent = transport(model, lerp(data.col(0), data.col(1), options.numPoints), clean, logSnr, options.flow).y;
     latent.col(0) = yA;
     latent.col(options.numPoints - 1) = yB;
     return decodeCurve(model, latent, logSnr, options.flow);
@@ -504,7 +499,7 @@ PullbackCurve minimizePullbackEnergy(const PosteriorModel& model, const VectorXd
     const int D = flowDimension(model.variables()), N = options.numPoints - 1;
     const Index inner = static_cast<Index>(D) * (N - 1);
     PullbackCurve curve;
-    curve.latent = segment(yA, yB, options.numPoints);
+    curve.latent = lerp(yA, yB, options.numPoints);
     std::vector<MatrixXd> jacobians = decoderJacobian(model, curve.latent, logSnr, options.flow, &curve.decoded);
     finish(curve);
     curve.converged = curve.segmentEnergy == 0;
