@@ -38,6 +38,23 @@ MatrixXd PosteriorModel::denoised(const MatrixXd& eta) const {
     return computeDenoised(eta);
 }
 
+MeanProducts PosteriorModel::products(const MatrixXd& eta, const MatrixXd& direction) const {
+    checkPoints(eta);
+    if (direction.rows() != eta.rows() || direction.cols() != eta.cols() || !direction.allFinite())
+        throw std::invalid_argument("PosteriorModel: products need finite directions of the shape of eta");
+    addEvaluations(eta.cols());
+    return computeProducts(eta, direction);
+}
+
+MeanProducts PosteriorModel::computeProducts(const MatrixXd& eta, const MatrixXd& direction) const {
+    const Moments at = compute(eta, Order::Covariance, nullptr);
+    const Eigen::Index D = numStatistics() - (vars.hasQuadratic() ? 1 : 0);
+    MeanProducts out{at.mu.bottomRows(D), MatrixXd(D, eta.cols())};
+    for (Eigen::Index i = 0; i < eta.cols(); i++)
+        out.product.col(i) = at.J[i].bottomRows(D) * direction.col(i);
+    return out;
+}
+
 MatrixXd PosteriorModel::computeDenoised(const MatrixXd& eta) const {
     return compute(eta, Order::Mean, nullptr).mu.bottomRows(numStatistics() - (vars.hasQuadratic() ? 1 : 0));
 }

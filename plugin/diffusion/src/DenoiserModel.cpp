@@ -309,6 +309,66 @@ Moments DenoiserModel::momentsAt(const MatrixXd& eta, bool covariance, double st
 
 MatrixXd DenoiserModel::computeDenoised(const MatrixXd& eta) const { return denoise(eta.bottomRows(D), logSnr(eta), false).mean; }
 
+MeanProducts DenoiserModel::computeProducts(const MatrixXd& eta, const MatrixXd& direction) const {
+    const Index n = eta.cols();
+    const VectorXd l = logSnr(eta);
+    const auto etaX = eta.bottomRows(D), alongEta = direction.bottomRows(D);
+    std::vector<RelationAndSlope> relations;
+    relations.reserve(n);
+    Inputs inputs{MatrixXd(D, n), VectorXd(n), VectorXd(n)};
+    MatrixXd alongX(D, n), values;
+    VectorXd alongL(n), alongLevel(n);
+    for (Index i = 0; i < n; i++) {
+        const RelationAndSlope& r = relations.emplace_back(p, l[i]);
+        if (first == 1)
+            alongL[i] = direction(0, i) / eta(0, i);
+        else
+            alongL[i] = l[i] > p.minLogSnr && l[i] < p.maxLogSnr ? eta.col(i).dot(direction.col(i)) / eta.col(i).squaredNorm() : 0;
+        inputs.x.col(i) = r.value.q * etaX.col(i);
+        inputs.level[i] = r.value.level;
+        inputs.noise[i] = r.value.noise;
+        alongX.col(i) = r.value.q * alongEta.col(i) + (r.dq * alongL[i]) * etaX.col(i);
+        alongLevel[i] = r.dlevel * alongL[i];
+    }
+    const MatrixXd slopes = predictAlong(inputs, alongX, alongLevel, values);
+    MeanProducts out{MatrixXd(D, n), MatrixXd(D, n)};
+    for (Index i = 0; i < n; i++) {
+        const RelationAndSlope& r = relations[i];
+        out.mean.col(i) = r.value.a * etaX.col(i) + r.value.b * values.col(i);
+        out.product.col(i) = r.value.a * alongEta.col(i) + r.value.b * slopes.col(i) + alongL[i] * (r.da * etaX.col(i) + r.db * values.col(i));
+        if (!out.mean.col(i).allFinite() || !out.product.col(i).allFinite())
+            throw std::invalid_argument(name + ": the denoiser's prediction or its derivative is not finite at log-SNR " + text(l[i]) + ", x = " +
+                                        textList(VectorXd(inputs.x.col(i))));
+    }
+    return out;
+}
+
+MatrixXd DenoiserModel::predictAlong(const Inputs& inputs, const MatrixXd& alongX, const VectorXd& alongLevel, MatrixXd& values) const {
+    const Index n = inputs.x.cols();
+    const double levelScale = p.prediction == "edm" ? 0.125 : 1.0, relative = std::cbrt(predictionError());
+    // Both sides, then the points themselves. A step moves x by a share of the noise of its coordinates in all, and the level by the same share of its own scale.
+    Inputs moved{inputs.x.replicate(1, 3), inputs.level.replicate(3, 1), inputs.noise.replicate(3, 1)};
+    VectorXd h = VectorXd::Zero(n);
+    for (Index i = 0; i < n; i++) {
+        const double reach = std::max(alongX.col(i).norm() / inputs.noise[i], std::abs(alongLevel[i]) / levelScale);
+        if (reach == 0)
+            continue;
+        h[i] = relative * std::sqrt(static_cast<double>(std::min<Index>(D, 64))) / reach;
+        moved.x.col(i) += h[i] * alongX.col(i);
+        moved.x.col(n + i) -= h[i] * alongX.col(i);
+        moved.level[i] += h[i] * alongLevel[i];
+        moved.level[n + i] -= h[i] * alongLevel[i];
+    }
+    const Predictions at = predict(moved, false);
+    addEvaluations(2 * n);
+    values = at.values.rightCols(n);
+    MatrixXd out = MatrixXd::Zero(D, n);
+    for (Index i = 0; i < n; i++)
+        if (h[i] > 0)
+            out.col(i) = (at.values.col(i) - at.values.col(n + i)) / (2 * h[i]);
+    return out;
+}
+
 Moments DenoiserModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
     Moments out = momentsAt(eta, order >= Order::Covariance, std::cbrt(derivativeError()));
     if (order != Order::Third)

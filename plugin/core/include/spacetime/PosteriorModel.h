@@ -26,6 +26,11 @@ struct Moments {
     double psiAt(Eigen::Index i) const { return psi.size() > 0 ? psi[i] : std::numeric_limits<double>::quiet_NaN(); }
 };
 
+/// Denoised means chat [D x n], and J times one direction a point without its row of E|d|^2 [D x n]: the derivative of chat by eta along that direction.
+struct MeanProducts {
+    Eigen::MatrixXd mean, product;
+};
+
 /**
  * A model of the denoising distributions p(c|z), indexed by the natural parameter eta.
  *
@@ -47,6 +52,10 @@ public:
 
     /// The rows of mu below E|d|^2 [D x n]: all that a score needs, and for a denoiser far less work than mu, which takes derivatives.
     Eigen::MatrixXd denoised(const Eigen::MatrixXd& eta) const;
+
+    /// The same with their derivatives along one direction a point, `direction` [m x n]: what there is of J where it has too many entries to be
+    /// written down. Costs a denoiser about as much as two means. Throws as moments() does.
+    MeanProducts products(const Eigen::MatrixXd& eta, const Eigen::MatrixXd& direction) const;
 
     /// True where J is the exact covariance of a distribution: symmetric and positive semidefinite by construction.
     virtual bool isExact() const = 0;
@@ -81,6 +90,7 @@ protected:
 
     virtual Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const = 0;
     virtual Eigen::MatrixXd computeDenoised(const Eigen::MatrixXd& eta) const;
+    virtual MeanProducts computeProducts(const Eigen::MatrixXd& eta, const Eigen::MatrixXd& direction) const;
     void addEvaluations(long n) const;
 
     Variables vars;

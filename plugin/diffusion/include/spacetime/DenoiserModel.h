@@ -90,6 +90,11 @@ protected:
     };
     /// Predictions, and their derivatives where asked for. Called by several threads at the same time.
     virtual Predictions predict(const Inputs& inputs, bool derivatives) const = 0;
+    /// Predictions [D x n] in `values` and, in the returned matrix [D x n], their derivatives along one direction a point: `alongX` [D x n] and `alongLevel` [n].
+    /// Called as predict(). By default central differences, two more evaluations a point.
+    virtual Eigen::MatrixXd predictAlong(const Inputs& inputs, const Eigen::MatrixXd& alongX, const Eigen::VectorXd& alongLevel, Eigen::MatrixXd& values) const;
+    /// Relative error of the predictions: sets the steps of differences of them.
+    virtual double predictionError() const { return 1e-6; }
     /// Relative error of the derivatives that predict() gives: sets the steps of further differences.
     virtual double derivativeError() const = 0;
 
@@ -101,6 +106,7 @@ protected:
 
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
     Eigen::MatrixXd computeDenoised(const Eigen::MatrixXd& eta) const override;
+    MeanProducts computeProducts(const Eigen::MatrixXd& eta, const Eigen::MatrixXd& direction) const override;
 
 private:
     /// chat at the columns of eta_x [D x n] and its derivatives by eta_x and l.
