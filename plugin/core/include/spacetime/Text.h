@@ -18,10 +18,12 @@ inline std::string text(double value) {
 
 template <class Vector>
 std::string textList(const Vector& values) {
+    // A picture has thousands of values: an error shows the first.
+    const long all = static_cast<long>(values.size()), shown = all > 16 ? 8 : all;
     std::string result;
-    for (long i = 0; i < static_cast<long>(values.size()); i++)
+    for (long i = 0; i < shown; i++)
         result += (i ? ", " : "") + text(values[i]);
-    return "(" + result + ")";
+    return "(" + result + (shown < all ? ", ... " + std::to_string(all) + " values)" : ")");
 }
 
 inline std::vector<std::string> split(const std::string& s, char separator) {
