@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Samples.h"
 #include "spacetime/Files.h"
+#include "spacetime/Npy.h"
 #include "spacetime/Text.h"
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -26,102 +26,6 @@ Integer readLittle(const std::string& bytes, size_t at) {
     Integer value;
     std::memcpy(&value, bytes.data() + at, sizeof(Integer));
     return value;
-}
-
-/// One array of a .npy file: numbers as doubles in row-major order, or text.
-struct Array {
-    std::vector<size_t> shape;
-    std::vector<double> numbers;
-    std::string text;
-    bool isText = false;
-};
-
-/// The value of a key in the Python literal that heads an .npy file.
-std::string headerValue(const std::string& header, const std::string& key) {
-    const size_t at = header.find("'" + key + "':");
-    if (at == std::string::npos)
-        fail("the .npy header names no " + key);
-    size_t begin = header.find_first_not_of(' ', at + key.size() + 3);
-    if (begin == std::string::npos)
-        fail("the .npy header is cut off");
-    const char open = header[begin];
-    if (open == '\'')
-        return header.substr(begin + 1, header.find('\'', begin + 1) - begin - 1);
-    if (open == '(')
-        return header.substr(begin + 1, header.find(')', begin) - begin - 1);
-    return header.substr(begin, header.find_first_of(",}", begin) - begin);
-}
-
-Array parseNpy(const std::string& bytes) {
-    if (bytes.size() < 10 || bytes.compare(0, 6, "\x93NUMPY") != 0)
-        fail("not an .npy array");
-    const int major = static_cast<unsigned char>(bytes[6]);
-    const size_t headerAt = major == 1 ? 10 : 12;
-    const size_t headerSize = major == 1 ? readLittle<uint16_t>(bytes, 8) : readLittle<uint32_t>(bytes, 8);
-    if (bytes.size() < headerAt || headerSize > bytes.size() - headerAt)
-        fail("the .npy header is truncated");
-    const std::string header = bytes.substr(headerAt, headerSize);
-    const std::string type = headerValue(header, "descr");
-    const bool fortran = headerValue(header, "fortran_order") == "True";
-    Array result;
-    size_t count = 1;
-    const size_t dataAt = headerAt + headerSize, available = bytes.size() - dataAt;
-    for (const std::string& word : split(headerValue(header, "shape"), ',')) {
-        if (word.find_first_not_of(' ') == std::string::npos)
-            continue;
-        const double length = parseNumber(word, ".npy shape");
-        // Checked against the bytes that are there, before anything is allocated.
-        if (!(length >= 0) || length != std::floor(length) || (count > 0 && length > static_cast<double>(available + 1) / count))
-            fail("the .npy shape (" + headerValue(header, "shape") + ") does not fit the file's size");
-        result.shape.push_back(static_cast<size_t>(length));
-        count *= result.shape.back();
-    }
-    if (type.size() < 3 || (type[0] != '<' && type[0] != '|'))
-        fail("expected little-endian numbers, got dtype '" + type + "'");
-    const char kind = type[1];
-    const double itemSize = parseNumber(type.substr(2), ".npy dtype");
-    const size_t width = (kind == 'U' ? 4 : 1) * static_cast<size_t>(itemSize);
-    if (width == 0 && count > 0 && kind != 'U' && kind != 'S')
-        fail("unknown dtype '" + type + "'");
-    if (count > 0 && width > available / count)
-        fail("the .npy data is truncated: expected " + std::to_string(count) + " items of " + std::to_string(width) + " bytes, " + std::to_string(available) +
-             " bytes are there");
-    const char* data = bytes.data() + dataAt;
-    if (kind == 'U' || kind == 'S') {
-        result.isText = true;
-        for (size_t i = 0; i < width; i += kind == 'U' ? 4 : 1)
-            if (data[i] != '\0') {
-                if (kind == 'U' && (data[i + 1] || data[i + 2] || data[i + 3] || (data[i] & 0x80)))
-                    fail("expected ASCII text");
-                result.text += data[i];
-            }
-        return result;
-    }
-    std::vector<double> flat(count);
-    const std::map<std::string, int> types = {{"f8", 0}, {"f4", 1}, {"i8", 2}, {"i4", 3}, {"b1", 4}, {"u1", 4}};
-    const auto found = types.find(type.substr(1));
-    if (found == types.end())
-        fail("expected numbers of dtype f8, f4, i8, i4 or b1, got '" + type + "'");
-    for (size_t i = 0; i < count; i++) {
-        const char* item = data + i * width;
-        switch (found->second) {
-            case 0: { double x; std::memcpy(&x, item, 8); flat[i] = x; break; }
-            case 1: { float x; std::memcpy(&x, item, 4); flat[i] = x; break; }
-            case 2: { int64_t x; std::memcpy(&x, item, 8); flat[i] = static_cast<double>(x); break; }
-            case 3: { int32_t x; std::memcpy(&x, item, 4); flat[i] = x; break; }
-            default: flat[i] = static_cast<unsigned char>(*item);
-        }
-    }
-    if (fortran && result.shape.size() == 2) {
-        const size_t rows = result.shape[0], cols = result.shape[1];
-        result.numbers.resize(count);
-        for (size_t r = 0; r < rows; r++)
-            for (size_t c = 0; c < cols; c++)
-                result.numbers[r * cols + c] = flat[c * rows + r];
-    }
-    else
-        result.numbers = std::move(flat);
-    return result;
 }
 
 std::string inflateEntry(const char* data, size_t size, size_t fullSize) {
@@ -183,12 +87,9 @@ std::map<std::string, std::string> unzip(const std::string& bytes) {
     return members;
 }
 
-MatrixXd asSamples(const Array& a, const std::string& name) {
+MatrixXd asSamples(const NpyArray& a, const std::string& name) {
     if (a.isText || a.shape.size() != 2 || a.shape[0] == 0 || a.shape[1] == 0) {
-        std::string got;
-        for (size_t n : a.shape)
-            got += (got.empty() ? "" : ", ") + std::to_string(n);
-        fail(name + ": expected numbers of shape [samples, variables], got " + (a.isText ? "text" : "shape [" + got + "]"));
+        fail(name + ": expected numbers of shape [samples, variables], got " + a.shapeText());
     }
     return MatrixXd::Map(a.numbers.data(), a.shape[1], a.shape[0]);
 }
@@ -200,13 +101,13 @@ Samples readNpz(const std::string& bytes) {
         fail("expected an array 'x' [samples, variables]");
     result.raw = asSamples(parseNpy(members.at("x.npy")), "x");
     if (members.count("log_weights.npy")) {
-        const Array w = parseNpy(members.at("log_weights.npy"));
+        const NpyArray w = parseNpy(members.at("log_weights.npy"));
         if (w.isText || w.shape.size() != 1 || static_cast<Eigen::Index>(w.numbers.size()) != result.raw.cols())
             fail("log_weights: expected " + std::to_string(result.raw.cols()) + " numbers, one a sample, got " + std::to_string(w.numbers.size()));
         result.logWeights = VectorXd::Map(w.numbers.data(), w.numbers.size());
     }
     if (members.count("variables.npy")) {
-        const Array v = parseNpy(members.at("variables.npy"));
+        const NpyArray v = parseNpy(members.at("variables.npy"));
         try {
             result.variables = Variables::fromJson(nlohmann::json::parse(v.text));
         }
@@ -215,7 +116,7 @@ Samples readNpz(const std::string& bytes) {
         }
     }
     if (members.count("grid.npy")) {
-        const Array g = parseNpy(members.at("grid.npy"));
+        const NpyArray g = parseNpy(members.at("grid.npy"));
         result.grid = !g.numbers.empty() && g.numbers[0] != 0;
     }
     return result;

@@ -20,7 +20,7 @@ std::string toString(const ImageShape& shape);
 /// What is done with a picture whose size or channels are not those expected.
 struct ImageReading {
     ImageShape shape;           ///< expected; a size of 0 takes that of the (first) picture
-    bool resize = false;        ///< other sizes are scaled to fit (averaged where smaller); otherwise refused
+    bool resize = false;        ///< other sizes are scaled to fit, sides in proportion, on the background (averaged where smaller); otherwise refused
     double background = 1.0;    ///< grey level behind transparent pixels
     bool skipUnreadable = false;  ///< files of a folder that cannot be read are left out, and named in ImageSet::skipped; otherwise they are an error
 };
@@ -38,7 +38,7 @@ struct ImageSet {
 ImageSet readImage(const std::string& path, const ImageReading& reading = {});
 
 /// All pictures of a folder, by name (files with another ending than a picture's are no pictures); or those of a .npy file [K, H, W], [K, H, W, C] of
-/// numbers in [0, 1] or of bytes (0 to 255). Throws std::invalid_argument naming the file.
+/// numbers in [0, 1] or of bytes (0 to 255); or one file as readImage(). Throws std::invalid_argument naming the file.
 ImageSet readImages(const std::string& path, const ImageReading& reading = {});
 
 /// One column of pixels as a PNG file, values clipped to [0, 1].
