@@ -2,7 +2,6 @@
 // TorchScript modules and their derivatives. In a file of its own because its headers are slow to compile.
 #include "TorchEntry.h"
 #include "TorchSupport.h"
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_make_dual.h>
 #include <ATen/ops/_unpack_dual.h>
@@ -10,7 +9,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <torch/csrc/autograd/autograd.h>
@@ -28,42 +26,6 @@ namespace {
 const std::int64_t Portion = 8192;
 /// Derivatives must agree with central differences at this share of the trial points: a network with kinks differs at some.
 const double AgreeingShare = 0.75;
-
-/// Below so many multiplications a second thread costs more than it does, by far where the cores are busy.
-const double SmallWork = 5e8;
-
-/// LibTorch has one level of dual numbers and one number of threads for the whole process: one pass at a time.
-std::mutex& onePass() {
-    static std::mutex m;
-    return m;
-}
-
-/// A level of dual numbers for as long as it lives.
-class DualLevel {
-public:
-    DualLevel() : level(torch::autograd::forward_ad::enter_dual_level()) {}
-    ~DualLevel() { torch::autograd::forward_ad::exit_dual_level(level); }
-    std::uint64_t index() const { return level; }
-
-private:
-    std::uint64_t level;
-};
-
-/// Small work on one thread, for as long as it lives.
-class Threads {
-public:
-    explicit Threads(double work) : before(work < SmallWork ? at::get_num_threads() : 1) {
-        if (before > 1)
-            at::set_num_threads(1);
-    }
-    ~Threads() {
-        if (before > 1)
-            at::set_num_threads(before);
-    }
-
-private:
-    int before;
-};
 
 std::string shapeOf(const Tensor& t) {
     std::string s = "[";
