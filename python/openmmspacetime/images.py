@@ -109,15 +109,8 @@ class PictureSpace:
 
     def clean(self, pictures: np.ndarray) -> np.ndarray:
         """Scaled variables c [K, D] of pictures [K, H, W, C]."""
-        return np.array([[(v - o) / s for v, o, s in zip(p, self._shift, self._scale)] for p in pictures.reshape(len(pictures), -1)])
-
-    @property
-    def _shift(self) -> np.ndarray:
-        return _core.rawCoordinates(self.variables, np.zeros((1, self.size)))[0]
-
-    @property
-    def _scale(self) -> np.ndarray:
-        return _core.rawCoordinates(self.variables, np.ones((1, self.size)))[0] - self._shift
+        zero, one = _core.rawCoordinates(self.variables, np.stack([np.zeros(self.size), np.ones(self.size)]))
+        return (pictures.reshape(len(pictures), -1) - zero) / (one - zero)
 
     def view(self, y: np.ndarray) -> np.ndarray:
         """Values [K, H, W, C] that scaled variables [K, D] stand for, not clipped."""
@@ -331,11 +324,7 @@ def _still(space: PictureSpace, picture: np.ndarray, method: str, logSnr: float,
 def _decoded(space: PictureSpace, method: str, y: np.ndarray, levels: np.ndarray, endLogSnr: float) -> Interpolation:
     """Frames of noisy points [F, D] at log-SNRs [F]."""
     eta = np.array([space.eta(point, float(level)) for point, level in zip(y, levels)])
-    return Interpolation(method, space.decode(y, levels), levels, space.noisyView(y, levels), space.view(_denoised(space.model, eta)), endLogSnr)
-
-
-def _denoised(model: _core.PosteriorModel, eta: np.ndarray) -> np.ndarray:
-    return model.denoised(eta)
+    return Interpolation(method, space.decode(y, levels), levels, space.noisyView(y, levels), space.view(space.model.denoised(eta)), endLogSnr)
 
 
 def _lerp(space, ends, logSnr, numFrames, level, options, progress) -> Interpolation:
