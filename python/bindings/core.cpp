@@ -28,6 +28,7 @@ using Eigen::VectorXd;
 void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
 void bindModels(nb::module_& m);     // models.cpp
+void bindPictures(nb::module_& m);   // pictures.cpp
 void bindFlow(nb::module_& m);       // flow.cpp
 void bindDensity(nb::module_& m);    // density.cpp
 
@@ -376,6 +377,7 @@ NB_MODULE(_core, m) {
 
     bindGeometry(m);
     bindModels(m);
+    bindPictures(m);
     bindFlow(m);
     bindDensity(m);
 }

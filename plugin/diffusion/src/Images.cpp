@@ -40,13 +40,15 @@ struct Source {
     const std::string& bytes;
     size_t at = 0;
     bool ended = false;
+    static constexpr int BufferSize = 128;  ///< of stb
 
     static int read(void* user, char* data, int size) {
         Source& s = *static_cast<Source*>(user);
         const size_t n = std::min<size_t>(size, s.bytes.size() - s.at);
         std::memcpy(data, s.bytes.data() + s.at, n);
         s.at += n;
-        s.ended = s.ended || (n == 0 && size > 0);
+        // It fills its buffer as far as it can, and asks for what it needs beyond that.
+        s.ended = s.ended || (n == 0 && size > 0) || (n < static_cast<size_t>(size) && size != BufferSize);
         return static_cast<int>(n);
     }
     static void skip(void* user, int n) {
