@@ -10,15 +10,17 @@ import dataclasses
 import math
 import os
 import time
-import warnings
+from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
 from . import _core
 from .density import densityGeodesic, densityProfile, extrapolate, slerp
+from .ensemble import replace
 from .flow import encode, latentParameter
 from .imagemeasures import stepEvenness
+from .matrixfree import matrixFreeGeodesic, measureWithProbes
 from .pictures import readImage
 from .report import Column, Report
 
@@ -220,6 +222,19 @@ class Interpolation:
     def __repr__(self) -> str:
         return f"<Interpolation: {self.method}, {len(self.frames)} frames, length {self.length:.4g} ± {self.lengthError:.2g} at log-SNR {self.endLogSnr:g}>"
 
+    def save(self, path: str | os.PathLike, overwrite: bool = False) -> None:
+        """Write everything but `curve` and `path` as .npz. ValueError where the file exists and `overwrite` is False."""
+        if os.path.exists(path) and not overwrite:
+            raise ValueError(f"'{path}' exists: choose another name or pass overwrite=True")
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("curve", "path")}
+        replace(Path(path), lambda file: np.savez_compressed(file, **{name: value for name, value in values.items() if value is not None}))
+
+    @staticmethod
+    def load(path: str | os.PathLike) -> "Interpolation":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return Interpolation(**{name: stored[name] if stored[name].ndim else stored[name].item() for name in stored.files})
+
     def figures(self) -> dict[str, float]:
         """The numbers of a row of `interpolationReport`."""
         inner = math.nan if self.logDensity is None else self.logDensity
@@ -356,10 +371,8 @@ def _density(space, ends, logSnr, numFrames, level, options, progress) -> Interp
 
 def _spacetime(space, ends, logSnr, numFrames, level, options, progress) -> Interpolation:
     etaA, etaB = space.eta(space.encode(ends, logSnr), logSnr)
-    solved = _core.matrixFreeGeodesic(space.model, etaA, etaB, numPoints=options.pop("numPoints", numFrames), progress=progress, **options)
-    if not solved.converged:
-        warnings.warn(f"interpolate: the geodesic did not converge (residual {solved.residual:.2g} after {solved.iterations} iterations): it is longer than it need be", stacklevel=4)
-    eta = equallySpaced(solved.curve, solved.segments, numFrames)
+    solved = matrixFreeGeodesic(space.model, etaA, etaB, progress=progress, **{"points": numFrames, **options})
+    eta = equallySpaced(solved.curve, solved.measure.d, numFrames)
     y, levels = space.ofEta(eta)
     result = _decoded(space, "spacetime", y, levels, logSnr)
     result.converged, result.curve = solved.converged, solved.curve
@@ -382,7 +395,7 @@ def _measure(space: PictureSpace, result: Interpolation, probes: int, seed: int)
         eta = np.array(result.curve.eta)
     else:
         eta = space.eta(space.encode(result.frames, result.endLogSnr), result.endLogSnr)
-    measured = _core.measureWithProbes(space.model, eta, probes=probes, seed=seed)
+    measured = measureWithProbes(space.model, eta, probes=probes, seed=seed)
     result.length, result.lengthError, result.energy, result.energyError = measured.length, measured.lengthError, measured.energy, measured.energyError
     result.logDensity = logDensities(space, result.frames, result.densityLogSnr)
 
