@@ -29,6 +29,7 @@ void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
 void bindModels(nb::module_& m);     // models.cpp
 void bindPictures(nb::module_& m);   // pictures.cpp
+void bindImages(nb::module_& m);     // images.cpp
 void bindFlow(nb::module_& m);       // flow.cpp
 void bindDensity(nb::module_& m);    // density.cpp
 
@@ -378,6 +379,7 @@ NB_MODULE(_core, m) {
     bindGeometry(m);
     bindModels(m);
     bindPictures(m);
+    bindImages(m);
     bindFlow(m);
     bindDensity(m);
 }
