@@ -12,6 +12,7 @@ struct TorchLibrary {
     decltype(&spacetimeTorchScriptOpen) openScript;
     decltype(&spacetimeTorchScriptPrepare) prepareScript;
     decltype(&spacetimeTorchScriptPredict) predictScript;
+    decltype(&spacetimeTorchScriptAlong) alongScript;
     decltype(&spacetimeTorchScriptClose) closeScript;
 
     /// Opens the library on first use: $SPACETIME_TORCH_LIBRARY, or libspacetime_torch.so in lib/ beside or above the folder of
