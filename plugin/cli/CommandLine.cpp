@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "CommandLine.h"
 #include "spacetime/Files.h"
+#include "spacetime/ImageModel.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
 #include "spacetime/Text.h"
@@ -134,9 +135,9 @@ void readConstraints(const CommandLine& line, const Variables& vars, double temp
 
 po::options_description modelOptions() {
     po::options_description o("Model (one of --model, --torchscript, --samples, --mixture)");
-    o.add_options()("model", po::value<std::string>(), "trained network, FILE.safetensors")(
+    o.add_options()("model", po::value<std::string>(), "trained network, of variables or of pictures, FILE.safetensors")(
         "torchscript", po::value<std::string>(), "denoiser of another program, FILE.pt (needs LibTorch; runs code of the file)")("device", po::value<std::string>(),
-                                                                                                                        "of --torchscript: cpu (default) or cuda")(
+                                                                                                                        "of --torchscript and of models of pictures: cpu (default) or cuda")(
         "samples", po::value<std::string>(), "exact posterior of weighted samples, FILE.npz|npy|csv")("mixture", po::value<std::string>(), "Gaussian mixture, FILE.json")(
         "variables", po::value<std::string>(), "kinds of the samples' columns, e.g. torsion,torsion or phi:torsion,d:distance")(
         "bandwidth", po::value<std::string>(), "smooth the samples with this standard deviation (rad for torsions)")(
@@ -178,8 +179,8 @@ std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, double& tempe
     const auto uses = [&](const std::string& kind) {
         return line.has(kind) || std::any_of(guides.begin(), guides.end(), [&](const std::string& guide) { return guide.rfind(kind + "=", 0) == 0; });
     };
-    if (line.has("device") && !uses("torchscript"))
-        throw std::invalid_argument("--device goes with --torchscript");
+    if (line.has("device") && !uses("torchscript") && !uses("model"))
+        throw std::invalid_argument("--device goes with --torchscript, or with --model for a model of pictures");
     for (const char* name : {"variables", "bandwidth", "euclidean"})
         if (line.has(name) && !(name == std::string("bandwidth") ? uses("samples") : line.has("samples")))
             throw std::invalid_argument(std::string("--") + name + " goes with --samples; a model file knows its own variables");
@@ -200,9 +201,10 @@ std::unique_ptr<PosteriorModel> openModel(const CommandLine& line, const std::st
         temperature = denoiser->parameters().temperature;
         return denoiser;
     }
-    auto network = NetworkModel::load(path);
-    temperature = network->parameters().temperature;
-    return network;
+    auto model = loadModel(path, line.has("device") ? line.text("device") : "cpu");
+    if (const auto* network = dynamic_cast<const NetworkModel*>(model.get()))
+        temperature = network->parameters().temperature;
+    return model;
 }
 
 namespace {

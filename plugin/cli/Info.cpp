@@ -4,6 +4,7 @@
 #include "spacetime/Curve.h"
 #include "spacetime/DensityPath.h"
 #include "spacetime/Files.h"
+#include "spacetime/ImageModel.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
 #include "spacetime/Text.h"
@@ -20,8 +21,10 @@ namespace {
 
 json describe(const std::string& path) {
     if (endsWith(path, ".safetensors")) {
-        json j = NetworkModel::load(path)->metadata();
-        j["kind"] = "model";
+        const auto model = loadModel(path);
+        const auto* images = dynamic_cast<const ImageModel*>(model.get());
+        json j = images != nullptr ? images->metadata() : dynamic_cast<const NetworkModel&>(*model).metadata();
+        j["kind"] = images != nullptr ? "model of pictures" : "model";
         return j;
     }
     if (endsWith(path, ".pt")) {

@@ -237,6 +237,30 @@ Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
     return out;
 }
 
+MeanProducts MixtureModel::computeProducts(const MatrixXd& eta, const MatrixXd& direction) const {
+    if (vars.numLifted() > 0)
+        return PosteriorModel::computeProducts(eta, direction);
+    const Eigen::Index n = eta.cols(), D = vars.size(), K = c.logWeights.size();
+    MeanProducts out{MatrixXd(D, n), MatrixXd(D, n)};
+    Eigen::ArrayXXd p(D, K), means(D, K);
+    for (Eigen::Index i = 0; i < n; i++) {
+        const auto e = eta.col(i).tail(D).array(), alongX = direction.col(i).tail(D).array();
+        const double alongL = direction(0, i);
+        p = c.precision.array() - 2 * eta(0, i);
+        if (!(p.minCoeff() > 0))
+            throw std::invalid_argument("MixtureModel: eta_l = " + text(eta(0, i)) + " is not normalisable, expected less than " + text(0.5 * c.precision.minCoeff()));
+        means = ((c.precision.array() * c.mean.array()).colwise() + e) / p;
+        const Eigen::ArrayXd logZ = constant.array() + (0.5 * (means.square() * p - p.log())).colwise().sum().transpose();
+        Eigen::ArrayXd r = (logZ - logZ.maxCoeff()).exp();
+        r /= r.sum();
+        out.mean.col(i) = means.matrix() * r.matrix();
+        // Every component's own derivative, and the turn of the weights: their logarithms grow as the components' E[T] along the direction.
+        const Eigen::ArrayXd slope = alongL * (means.square() + p.inverse()).colwise().sum().transpose() + (means.colwise() * alongX).colwise().sum().transpose();
+        out.product.col(i) = (((2 * alongL) * means).colwise() + alongX).cwiseQuotient(p).matrix() * r.matrix() + means.matrix() * (r * (slope - (r * slope).sum())).matrix();
+    }
+    return out;
+}
+
 GaussianMixtureModel::GaussianMixtureModel(const MatrixXd& means, const VectorXd& variances, const VectorXd& weights)
     : MixtureModel(numbered(means.rows()), gaussians(means, variances, weights)), v(variances) {}
 

@@ -78,4 +78,53 @@ int spacetimeTorchScriptAlong(SpacetimeTorchScript* module, std::int64_t n, int 
                               double* values, double* along, char* error, int errorSize);
 
 void spacetimeTorchScriptClose(SpacetimeTorchScript* module);
+
+/// The U-Net of spacetime/ImageModel.h. Its weights are one row of numbers, tensor after tensor in the order of UnetLayout.h.
+struct SpacetimeUnetShape {
+    std::int32_t height, width, channels;
+    std::int32_t patch, base, levels, multipliers[8], blocks, embedding;
+};
+
+struct SpacetimeUnet;
+
+/// Copies the weights to the device "cpu" or "cuda".
+int spacetimeUnetOpen(const SpacetimeUnetShape* shape, const float* parameters, const char* device, SpacetimeUnet** unet, char* error, int errorSize);
+
+/// values [n x D] at x [n x D] and the noise levels [n], and where `slopes` [n x D] is not null the derivatives along one direction a point, alongX [n x D] and
+/// alongLevel [n], in forward mode. Points go through the net in portions whose activations fill about `memory` bytes; smaller ones where that is not to be had.
+/// Calls from several threads wait for each other.
+int spacetimeUnetPredict(SpacetimeUnet* unet, std::int64_t n, const double* x, const double* level, const double* alongX, const double* alongLevel, double* values,
+                         double* slopes, double memory, char* error, int errorSize);
+
+void spacetimeUnetClose(SpacetimeUnet* unet);
+
+struct SpacetimeUnetJob {
+    SpacetimeUnetShape shape;
+    std::int64_t numPictures, numHeldOut;  ///< the pictures held out follow the others
+    const float* pictures;                 ///< [pictures x D], pixels -1 to 1
+    float* parameters;                     ///< in: where to start; out: the running average
+    std::int32_t steps, batch, reportEvery, threads, flips;
+    std::uint64_t seed;
+    double learningRate, averaging, sigmaData, minLogSnr, maxLogSnr;
+    const char* device;
+    /// Called after every step, at a report with the mean loss since the last one and that of the average on the pictures held out. Returns 0 to stop, 1 to
+    /// go on, 2 to go on once the state is kept. The state is kept before stopping, too.
+    int (*progress)(void* user, int step, int isReport, double loss, double heldOut);
+    void (*keep)(void* user, const float* state);
+    void* user;
+    const float* state;  ///< null, or the state to go on from
+    // Results
+    double loss, heldOutLoss;
+    std::int32_t stepsDone, stopped;
+    char error[1024];
+};
+
+/// Numbers in a state: step, sum of losses since the last report and their number, then parameters, their average and two moments.
+inline std::int64_t spacetimeUnetStateSize(std::int64_t numParameters) { return 3 + 4 * numParameters; }
+
+/// "2.11": the installed LibTorch.
+const char* spacetimeTorchVersion();
+
+/// 0 when trained; otherwise `error` says why not.
+int spacetimeUnetTrain(SpacetimeUnetJob* job);
 }

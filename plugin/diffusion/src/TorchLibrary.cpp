@@ -53,6 +53,11 @@ TorchLibrary open() {
         find(library.predictScript, "spacetimeTorchScriptPredict");
         find(library.alongScript, "spacetimeTorchScriptAlong");
         find(library.closeScript, "spacetimeTorchScriptClose");
+        find(library.openUnet, "spacetimeUnetOpen");
+        find(library.predictUnet, "spacetimeUnetPredict");
+        find(library.closeUnet, "spacetimeUnetClose");
+        find(library.trainUnet, "spacetimeUnetTrain");
+        find(library.version, "spacetimeTorchVersion");
         return library;
     }
     throw std::runtime_error("LibTorch: libspacetime_torch.so was not found (tried " + tried + ")" + install);

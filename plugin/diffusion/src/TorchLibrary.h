@@ -14,6 +14,11 @@ struct TorchLibrary {
     decltype(&spacetimeTorchScriptPredict) predictScript;
     decltype(&spacetimeTorchScriptAlong) alongScript;
     decltype(&spacetimeTorchScriptClose) closeScript;
+    decltype(&spacetimeUnetOpen) openUnet;
+    decltype(&spacetimeUnetPredict) predictUnet;
+    decltype(&spacetimeUnetClose) closeUnet;
+    decltype(&spacetimeUnetTrain) trainUnet;
+    decltype(&spacetimeTorchVersion) version;
 
     /// Opens the library on first use: $SPACETIME_TORCH_LIBRARY, or libspacetime_torch.so in lib/ beside or above the folder of
     /// the program or module that holds this code. Throws std::runtime_error saying what was tried and what to install.

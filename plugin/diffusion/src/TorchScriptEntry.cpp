@@ -2,7 +2,6 @@
 // TorchScript modules and their derivatives. In a file of its own because its headers are slow to compile.
 #include "TorchEntry.h"
 #include "TorchSupport.h"
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_make_dual.h>
 #include <ATen/ops/_unpack_dual.h>
@@ -11,8 +10,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <mutex>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <torch/csrc/autograd/autograd.h>
@@ -31,42 +28,6 @@ const std::int64_t Portion = 8192, PortionNumbers = 1 << 20;
 /// Derivatives must agree with central differences at this share of the trial points: a network with kinks differs at some.
 const double AgreeingShare = 0.75;
 
-/// Below so many multiplications a second thread costs more than it does, by far where the cores are busy.
-const double SmallWork = 5e8;
-
-/// LibTorch has one level of dual numbers and one number of threads for the whole process: one pass at a time.
-std::mutex& onePass() {
-    static std::mutex m;
-    return m;
-}
-
-/// A level of dual numbers for as long as it lives.
-class DualLevel {
-public:
-    DualLevel() : level(torch::autograd::forward_ad::enter_dual_level()) {}
-    ~DualLevel() { torch::autograd::forward_ad::exit_dual_level(level); }
-    std::uint64_t index() const { return level; }
-
-private:
-    std::uint64_t level;
-};
-
-/// Small work on one thread, for as long as it lives.
-class Threads {
-public:
-    explicit Threads(double work) : before(work < SmallWork ? at::get_num_threads() : 1) {
-        if (before > 1)
-            at::set_num_threads(1);
-    }
-    ~Threads() {
-        if (before > 1)
-            at::set_num_threads(before);
-    }
-
-private:
-    int before;
-};
-
 std::string shapeOf(const Tensor& t) {
     std::string s = "[";
     for (std::int64_t i = 0; i < t.dim(); i++)
@@ -80,12 +41,6 @@ std::string reasonOf(const std::exception& e) {
     const size_t at = all.rfind(mark);
     const std::string from = at == std::string::npos ? all : all.substr(at + mark.size());
     return from.substr(0, from.find('\n'));
-}
-
-/// The interpreter does not hand on the type of what an operation threw.
-bool isOutOfMemory(const std::exception& e) {
-    const std::string message = e.what();
-    return dynamic_cast<const std::bad_alloc*>(&e) != nullptr || message.find("out of memory") != std::string::npos || message.find("can't allocate memory") != std::string::npos;
 }
 
 }  // namespace

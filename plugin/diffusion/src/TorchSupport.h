@@ -4,8 +4,10 @@
 
 #include <c10/core/Device.h>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <mutex>
 #include <string>
 
 namespace SpacetimeTorch {
@@ -15,6 +17,33 @@ void checkVersion();
 
 /// The device "cpu" or "cuda"; throws for other names and where there is no usable CUDA device.
 c10::Device deviceFor(const std::string& name);
+
+/// LibTorch has one level of dual numbers and one number of threads for the whole process: one pass at a time.
+std::mutex& onePass();
+
+/// A level of dual numbers for as long as it lives.
+class DualLevel {
+public:
+    DualLevel();
+    ~DualLevel();
+    std::uint64_t index() const { return level; }
+
+private:
+    std::uint64_t level;
+};
+
+/// Small work, of so many multiplications, on one thread, for as long as it lives: there a second one costs more than it does, by far where the cores are busy.
+class Threads {
+public:
+    explicit Threads(double work);
+    ~Threads();
+
+private:
+    int before;
+};
+
+/// What an allocator throws where there is not enough memory, also through the interpreter, which does not hand on its type.
+bool isOutOfMemory(const std::exception& e);
 
 /// Runs `body`; what it throws becomes a message, for nothing may be thrown across the boundary.
 template <class Body>

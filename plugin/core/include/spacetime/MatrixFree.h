@@ -12,8 +12,9 @@ namespace Spacetime {
  * Lengths and geodesics where the covariance has too many entries to be written down: pictures, latents, hundreds of thousands of coordinates.
  *
  * The model is asked for means and their derivatives along single directions alone (PosteriorModel::products, forward mode). E|d|^2 = |chat|^2 + tr Cov
- * takes the trace by Hutchinson's estimator, tr Cov = E[v·Cov v] over probes v of independent signs. The same probes serve all nodes of a curve, so
- * that their noise cancels in the differences of neighbours that a length is made of; what is left of it is reported as an error.
+ * takes the trace by Hutchinson's estimator, tr Cov = E[v·Cov v] over random probes v; only along the chord of the curve, which between two modes
+ * carries most of the variance, it is taken exactly. The same probes serve all nodes of a curve, so that their noise cancels in the differences of
+ * neighbours that a length is made of; what is left of it is reported as an error.
  * For models whose variables are all unlifted.
  */
 
@@ -51,7 +52,6 @@ struct MatrixFreeOptions {
     int batch = 0;               ///< as ProbeOptions::batch
     double minLogSnr = -std::numeric_limits<double>::infinity();
     Eigen::MatrixXd start;       ///< [m x any] a curve to start from; empty: the half-circle of a flat prior of the effective dimension found on the way
-    int threads = 0;             ///< kept for models that are not threaded themselves
     std::function<bool(double fraction)> progress;  ///< fraction done, or -1 where unknown; return false to stop: the best curve so far is returned
 };
 

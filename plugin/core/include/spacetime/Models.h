@@ -89,6 +89,7 @@ public:
 
 protected:
     Moments compute(const Eigen::MatrixXd& eta, Order order, const Eigen::MatrixXd* direction) const override;
+    MeanProducts computeProducts(const Eigen::MatrixXd& eta, const Eigen::MatrixXd& direction) const override;
 
 private:
     Components c;

@@ -6,15 +6,22 @@
 #include <functional>
 #include <memory>
 
+struct SpacetimeUnet;
+
 namespace Spacetime {
+
+struct ImageModelFile;
 
 /// Shape of the U-Net of an ImageModel.
 struct UnetShape {
     int patch = 2;                           ///< pixels of a square of this side become channels of one (1: none)
-    int channels = 64;                       ///< at the first level
+    int channels = 48;                       ///< at the first level
     std::vector<int> multipliers = {1, 2, 2};  ///< of the channels, one a level; each level halves the resolution
     int blocks = 1;                          ///< residual blocks a level, on the way down and on the way up
     int embedding = 128;                     ///< width of the noise level's embedding
+
+    /// A shape that suits pictures of this size: the one above, a smaller one for small pictures.
+    static UnetShape forPictures(const ImageShape& image);
 };
 
 /**
@@ -30,12 +37,38 @@ public:
     /// be opened.
     static std::unique_ptr<ImageModel> load(const std::string& path, const std::string& device = "cpu");
 
-    const ImageShape& imageShape() const;
-    const UnetShape& unet() const;
-    std::int64_t numParameters() const;
+    const ImageShape& imageShape() const { return image; }
+    const UnetShape& unet() const { return shape; }
+    std::int64_t numParameters() const { return count; }
     /// The training record: JSON object with command, seed, steps, seconds, losses [[step, training, held out]].
-    const std::string& training() const;
+    const std::string& training() const { return record; }
+    /// What the file says of the model, without its weights, and the number of them.
+    nlohmann::json metadata() const;
+    /// Bytes of activations at the same time (1e9): sets how many pictures go through the net together. Where they are not to be had it is fewer.
+    void setActivationMemory(double bytes);
+
+protected:
+    Predictions predict(const Inputs& inputs, bool derivatives) const override;
+    Eigen::MatrixXd predictAlong(const Inputs& inputs, const Eigen::MatrixXd& alongX, const Eigen::VectorXd& alongLevel, Eigen::MatrixXd& values) const override;
+    double derivativeError() const override { return 1e-6; }
+
+private:
+    using Handle = std::shared_ptr<SpacetimeUnet>;
+    ImageModel(const std::string& path, Handle net, ImageModelFile&& file);
+    /// Values, and the derivatives along the directions where there are any.
+    Eigen::MatrixXd run(const Inputs& inputs, const Eigen::MatrixXd* alongX, const Eigen::VectorXd* alongLevel, Eigen::MatrixXd& values) const;
+
+    std::string path;
+    Handle net;
+    ImageShape image;
+    UnetShape shape;
+    std::int64_t count;
+    std::string record;
+    double memory;
 };
+
+/// The model in a safetensors file of this program, whichever it is: NetworkModel or ImageModel. `device` is cpu, or cuda for an ImageModel.
+std::unique_ptr<PosteriorModel> loadModel(const std::string& path, const std::string& device = "cpu");
 
 struct ImageTrainingOptions {
     int steps = 2000;
@@ -53,6 +86,8 @@ struct ImageTrainingOptions {
     std::string command;          ///< written to the training record
     /// Gets the running loss and that of the averaged weights on the pictures held out; return false to stop: what was learned is kept.
     std::function<bool(int step, int steps, double loss, double heldOut)> progress;
+    /// Asked after every step; return false to stop as above.
+    std::function<bool()> goOn;
     std::string checkpoint;       ///< as TrainingOptions::checkpoint
     double checkpointSeconds = 30;
     bool resume = false;

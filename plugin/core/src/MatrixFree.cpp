@@ -1,0 +1,592 @@
+// SPDX-License-Identifier: MIT
+#include "spacetime/MatrixFree.h"
+#include "Probes.h"
+#include "spacetime/Text.h"
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <deque>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+using Eigen::ArrayXd;
+using Eigen::Index;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+namespace Spacetime {
+
+namespace {
+
+/// Segments of the coarsest level; halves of them are too few to bend.
+const int CoarsestSegments = 4;
+/// Coarse levels only need to get near: tolerance there, relative to that of the finest.
+const double CoarseTolerance = 3;
+/// Steps that the approximation of the Hessian remembers.
+const size_t Memory = 12;
+/// Longest step of log p, the logarithm of a posterior's precision.
+const double LongestStep = 0.7;
+/// The energy is known to the noise of its probes, and the gradient is not quite its derivative where a denoiser is not quite a gradient field: a step may
+/// raise it by this share.
+const double AllowedRise = 1e-3;
+const double ShortestStep = 0.01;
+/// Steps in a row that gain less than the tolerance's share of the energy, after which there is nothing left to gain.
+const int Patience = 6;
+/// Finite step along a direction: of log lambda, and of a point in standard deviations of its noise.
+const double StepInLevel = 0.01, StepInNoise = 0.03;
+/// Below log lambda of -8 and s2 = 1 a posterior is the data's whole distribution to 0.03 %.
+const double WidestLogSnr = -8;
+
+/**
+ * The chart (u, m): u = log p, m = eta_x/p with p = e^l + 1/s2, the posterior's precision and mean if the data were N(0, s2). Steps of natural parameters
+ * are badly scaled, e^l ranging over decades; in this chart the energy of a Gaussian is nearly quadratic.
+ */
+class PrecisionChart {
+public:
+    explicit PrecisionChart(double s2) : prior(1 / s2) {}
+    MatrixXd toEta(const MatrixXd& z) const {
+        MatrixXd eta(z.rows(), z.cols());
+        const ArrayXd p = z.row(0).array().exp();
+        eta.row(0) = -0.5 * (p - prior);
+        eta.bottomRows(z.rows() - 1) = z.bottomRows(z.rows() - 1) * p.matrix().asDiagonal();
+        return eta;
+    }
+    MatrixXd toChart(const MatrixXd& eta) const {
+        MatrixXd z(eta.rows(), eta.cols());
+        const ArrayXd p = prior - 2 * eta.row(0).array();
+        z.row(0) = p.log();
+        z.bottomRows(eta.rows() - 1) = eta.bottomRows(eta.rows() - 1) * p.inverse().matrix().asDiagonal();
+        return z;
+    }
+    double lowest(double minLogSnr) const { return std::log(prior + std::exp(std::max(minLogSnr, WidestLogSnr - std::log(1 / prior)))); }
+
+private:
+    double prior;
+};
+
+/// All that is computed at the nodes of a curve.
+struct NodeState {
+    MatrixXd z, eta;             // [m x N+1]
+    MatrixXd mu;                 // [m x N+1]
+    VectorXd trace, square;      // [N+1] tr Cov and an estimate of tr Cov^2
+    MatrixXd gradient;           // [m x N-1] of the sum of squares, in the chart
+    double sum = 0;              // of Delta eta · Delta mu
+    Index segments() const { return z.cols() - 1; }
+};
+
+/// Solution of the symmetric tridiagonal system of springs between neighbours, k [N+1] at the nodes, with extra stiffness at the inner ones; right sides in rows.
+MatrixXd solveSprings(const VectorXd& k, const VectorXd* extra, MatrixXd right) {
+    const Index n = right.cols();
+    VectorXd spring = k.head(n + 1) + k.tail(n + 1), pivot(n);
+    for (Index i = 0; i < n; i++) {
+        pivot[i] = spring[i] + spring[i + 1] + (extra ? (*extra)[i] : 0);
+        if (i > 0) {
+            const double f = spring[i] / pivot[i - 1];
+            pivot[i] -= f * spring[i];
+            right.col(i) += f * right.col(i - 1);
+        }
+    }
+    for (Index i = n - 1; i >= 0; i--) {
+        if (i + 1 < n)
+            right.col(i) += spring[i + 1] * right.col(i + 1);
+        right.col(i) /= pivot[i];
+    }
+    return right;
+}
+
+/// One pair's way to its geodesic, asked for its products and told the answers, so that many pairs share the model's batches.
+class PairSolver {
+public:
+    PairSolver(const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, const MatrixFreeOptions& o)
+        : options(o), D(model.numStatistics() - 1), chart(model.dataVariance()), probes(clean(etaB) - clean(etaA), o.probes, o.seed) {
+        lowest = chart.lowest(std::max(o.minLogSnr, model.minLogSnr()));
+        for (int n = std::max(2, o.numPoints - 1);; n = (n + 1) / 2) {
+            levels.insert(levels.begin(), n);
+            if (n <= CoarsestSegments)
+                break;
+        }
+        endMu.resize(D + 1, 2);
+        if (o.start.size() > 0) {
+            MatrixXd given = o.start;
+            given.col(0) = etaA;
+            given.col(given.cols() - 1) = etaB;
+            starts.push_back(resampled(chart.toChart(given), levels[0]));
+        }
+        else
+            for (double effective = D; effective >= 2; effective /= 4)
+                starts.push_back(chart.toChart(halfCircle(etaA, etaB, effective, levels[0])));
+        for (MatrixXd& start : starts)
+            bound(start);
+        trial = starts[0];
+    }
+
+    bool done() const { return finished; }
+    double fraction() const {
+        // Work grows with the number of nodes.
+        double all = 0, before = 0;
+        for (size_t k = 0; k < levels.size(); k++) {
+            all += levels[k];
+            before += k < level ? levels[k] : 0;
+        }
+        return finished ? 1 : (before + levels[level] * std::min(1.0, iteration / 15.0)) / all;
+    }
+
+    /// Asks for what the state at the trial curve needs; returns the number of points.
+    long ask(ProductQueue& queue) {
+        long asked = 0;
+        answer = NodeState();
+        NodeState& s = answer;
+        s.z = trial;
+        s.eta = chart.toEta(trial);
+        const Index n = s.z.cols(), directions = probes.size();
+        s.mu.resize(D + 1, n);
+        s.trace.resize(n);
+        s.square.resize(n);
+        at = MatrixXd(directions, n);
+        norms = MatrixXd(directions, n);
+        moved = MatrixXd(directions, n);
+        along = MatrixXd(D, n);
+        reach = VectorXd::Zero(n);
+        for (Index i = 0; i < n; i++) {
+            const bool isEnd = i == 0 || i + 1 == n;
+            if (isEnd && endKnown[i > 0]) {
+                s.mu.col(i) = endMu.col(i > 0);
+                s.trace[i] = endTrace[i > 0];
+                s.square[i] = endSquare[i > 0];
+                continue;
+            }
+            asked += directions;
+            for (Index k = 0; k < directions; k++)
+                queue.ask(s.eta.col(i), 0, probes.directions().col(k), [this, i, k](const auto& mean, const auto& product) {
+                    answer.mu.col(i).tail(D) = mean;
+                    at(k, i) = probes.directions().col(k).dot(product);
+                    norms(k, i) = product.squaredNorm();
+                });
+            if (isEnd)
+                continue;
+            const VectorXd w = s.eta.col(i + 1) - 2 * s.eta.col(i) + s.eta.col(i - 1);
+            asked++;
+            queue.ask(s.eta.col(i), w[0], w.tail(D), [this, i](const auto&, const auto& product) { along.col(i) = product; });
+            const double lambda = -2 * s.eta(0, i), size = std::max(std::abs(w[0] / s.eta(0, i)) / StepInLevel, w.tail(D).norm() / std::sqrt(lambda) / StepInNoise);
+            if (!(size > 0))
+                continue;
+            reach[i] = 1 / size;
+            const VectorXd there = s.eta.col(i) + reach[i] * w;
+            asked += directions;
+            for (Index k = 0; k < directions; k++)
+                queue.ask(there, 0, probes.directions().col(k), [this, i, k](const auto&, const auto& product) { moved(k, i) = probes.directions().col(k).dot(product); });
+        }
+        return asked;
+    }
+
+    /// Goes on from the answers to what ask() asked.
+    void advance() {
+        complete(answer);
+        if (!starts.empty()) {
+            chooseStart();
+            return;
+        }
+        if (entering) {
+            entering = false;
+            state = std::move(answer);
+            lowestSum = state.sum;
+            step();
+            return;
+        }
+        if (!(answer.sum <= state.sum * (1 + AllowedRise)) && length > ShortestStep) {
+            shorten();
+            return;
+        }
+        if (answer.sum < state.sum * (1 + 10 * AllowedRise))
+            accept();
+        else {
+            // Nowhere down along this direction: forget what led to it, and stop where that was nothing.
+            if (memory.empty()) {
+                finishLevel();
+                return;
+            }
+            memory.clear();
+        }
+        step();
+    }
+
+    void stop() { finished = true; }
+    int iterations() const { return total; }
+    double residual() const { return decrement; }
+    bool converged() const { return finished && good; }
+    /// The curve as it stands, with the number of nodes asked for.
+    MatrixXd eta() const {
+        const MatrixXd& z = state.z.size() > 0 ? state.z : trial;
+        return chart.toEta(z.cols() - 1 == levels.back() ? z : resampled(z, levels.back()));
+    }
+
+private:
+    static VectorXd clean(const VectorXd& eta) { return eta.tail(eta.size() - 1) / (-2 * eta[0]); }
+
+    /// Nodes of equal length on the half-circle of a flat prior: ds^2 = 2 Deff (|dm|^2 + dY^2)/Y^2, Y = sqrt(2 Deff) e^(-l/2).
+    MatrixXd halfCircle(const VectorXd& etaA, const VectorXd& etaB, double effective, int segments) const {
+        const VectorXd a = clean(etaA), b = clean(etaB);
+        const double unit = std::sqrt(2 * effective), yA = unit / std::sqrt(-2 * etaA[0]), yB = unit / std::sqrt(-2 * etaB[0]), d = (b - a).norm();
+        MatrixXd eta(D + 1, segments + 1);
+        const double x0 = d > 0 ? (d * d + yB * yB - yA * yA) / (2 * d) : 0, R = std::hypot(x0, yA);
+        const double first = d > 0 ? std::atanh(-x0 / R) : 0, last = d > 0 ? std::atanh((d - x0) / R) : 1;
+        for (int i = 0; i <= segments; i++) {
+            const double t = static_cast<double>(i) / segments, v = first + (last - first) * t;
+            const double share = d > 0 ? (x0 + R * std::tanh(v)) / d : t, y = d > 0 ? R / std::cosh(v) : yA * std::pow(yB / yA, t);
+            const double lambda = (unit / y) * (unit / y);
+            eta(0, i) = -0.5 * lambda;
+            eta.col(i).tail(D) = lambda * ((1 - share) * a + share * b);
+        }
+        eta.col(0) = etaA;
+        eta.col(segments) = etaB;
+        return eta;
+    }
+
+    /// The curve with another number of segments, by cubics through four nodes.
+    static MatrixXd resampled(const MatrixXd& z, int segments) {
+        const Index n = z.cols() - 1;
+        MatrixXd out(z.rows(), segments + 1);
+        for (int i = 0; i <= segments; i++) {
+            const double x = static_cast<double>(i) * n / segments;
+            if (n < 3) {
+                const Index k = std::min<Index>(static_cast<Index>(x), n - 1);
+                out.col(i) = (k + 1 - x) * z.col(k) + (x - k) * z.col(k + 1);
+                continue;
+            }
+            const Index k = std::clamp<Index>(static_cast<Index>(x) - 1, 0, n - 3);
+            out.col(i).setZero();
+            for (Index a = k; a < k + 4; a++) {
+                double weight = 1;
+                for (Index b = k; b < k + 4; b++)
+                    if (b != a)
+                        weight *= (x - b) / static_cast<double>(a - b);
+                out.col(i) += weight * z.col(a);
+            }
+        }
+        out.col(0) = z.col(0);
+        out.col(segments) = z.col(n);
+        return out;
+    }
+
+    void bound(MatrixXd& z) const {
+        const Index inner = z.cols() - 2;
+        z.row(0).segment(1, inner) = z.row(0).segment(1, inner).cwiseMax(lowest);
+    }
+
+    void complete(NodeState& s) {
+        const Index n = s.z.cols();
+        for (Index i = 0; i < n; i++) {
+            const bool isEnd = i == 0 || i + 1 == n;
+            if (isEnd && endKnown[i > 0])
+                continue;
+            s.trace[i] = probes.trace(at.col(i));
+            s.square[i] = probes.trace(norms.col(i));
+            s.mu(0, i) = s.trace[i] + s.mu.col(i).tail(D).squaredNorm();
+            if (isEnd) {
+                const int e = i > 0;
+                endMu.col(e) = s.mu.col(i);
+                endTrace[e] = s.trace[i];
+                endSquare[e] = s.square[i];
+                endKnown[e] = true;
+            }
+        }
+        s.gradient.resize(D + 1, n - 2);
+        s.sum = 0;
+        for (Index i = 0; i + 1 < n; i++)
+            s.sum += (s.eta.col(i + 1) - s.eta.col(i)).dot(s.mu.col(i + 1) - s.mu.col(i));
+        for (Index i = 1; i + 1 < n; i++) {
+            // dS/d eta_i = -d2 mu_i - J_i d2 eta_i; the row of E|d|^2 is 2 chat·(J d2 eta) and the derivative of tr Cov along d2 eta.
+            const double alongL = 2 * s.mu.col(i).tail(D).dot(along.col(i)) + (reach[i] > 0 ? (probes.trace(moved.col(i)) - s.trace[i]) / reach[i] : 0);
+            VectorXd g = -(s.mu.col(i + 1) - 2 * s.mu.col(i) + s.mu.col(i - 1));
+            g[0] -= alongL;
+            g.tail(D) -= along.col(i);
+            const double p = std::exp(s.z(0, i));
+            s.gradient(0, i - 1) = p * (s.z.col(i).tail(D).dot(g.tail(D)) - 0.5 * g[0]);
+            s.gradient.col(i - 1).tail(D) = p * g.tail(D);
+        }
+    }
+
+    void chooseStart() {
+        // A trace can come out so wrong far from the data that the sum is negative: no start.
+        if (tried == 0 || (answer.sum > 0 && !(state.sum > 0 && state.sum <= answer.sum)))
+            state = std::move(answer);
+        if (++tried < starts.size()) {
+            trial = starts[tried];
+            return;
+        }
+        starts.clear();
+        lowestSum = state.sum;
+        step();
+    }
+
+    /// The Hessian of a posterior that is isotropic and Gaussian at every node, with the traces measured: springs between neighbours.
+    MatrixXd precondition(const MatrixXd& r) const {
+        const Index n = state.z.cols();
+        const ArrayXd p = state.z.row(0).transpose().array().exp();
+        const VectorXd forU = 0.5 * p.square() * state.square.array().max(1e-12), forM = p.square() * state.trace.array().max(1e-12) / D;
+        VectorXd bent(n - 1);  // what an edge in m costs more where p grows
+        for (Index i = 0; i + 1 < n; i++)
+            bent[i] = 0.5 * (forM[i] + forM[i + 1]) * (state.z.col(i + 1) - state.z.col(i)).tail(D).squaredNorm();
+        const VectorXd extra = bent.head(n - 2) + bent.tail(n - 2);
+        MatrixXd out(D + 1, n - 2);
+        out.row(0) = solveSprings(forU, &extra, r.row(0));
+        out.bottomRows(D) = solveSprings(forM, nullptr, r.bottomRows(D));
+        return out;
+    }
+
+    /// Limited-memory BFGS (Nocedal 1980) on the preconditioner.
+    MatrixXd direction() const {
+        MatrixXd q = state.gradient;
+        // Where the bound holds a node and the gradient pushes it beyond, its level stays.
+        auto hold = [&](MatrixXd& x) {
+            for (Index i = 0; i < x.cols(); i++)
+                if (state.z(0, i + 1) <= lowest && state.gradient(0, i) > 0)
+                    x(0, i) = 0;
+        };
+        hold(q);
+        std::vector<double> alpha(memory.size());
+        for (size_t k = memory.size(); k-- > 0;) {
+            alpha[k] = memory[k].s.cwiseProduct(q).sum() / memory[k].sy;
+            q -= alpha[k] * memory[k].y;
+        }
+        MatrixXd d = precondition(q);
+        if (!memory.empty()) {
+            const Pair& last = memory.back();
+            const double yHy = last.y.cwiseProduct(precondition(last.y)).sum();
+            if (yHy > 0)
+                d *= last.sy / yHy;
+        }
+        for (size_t k = 0; k < memory.size(); k++)
+            d += (alpha[k] - memory[k].y.cwiseProduct(d).sum() / memory[k].sy) * memory[k].s;
+        hold(d);
+        return -d;
+    }
+
+    void step() {
+        course = direction();
+        double slope = course.cwiseProduct(state.gradient).sum();
+        if (!(slope < 0) && !memory.empty()) {
+            memory.clear();
+            course = direction();
+            slope = course.cwiseProduct(state.gradient).sum();
+        }
+        decrement = state.sum > 0 ? -slope / state.sum : 0;
+        const bool isFinest = level + 1 == levels.size();
+        const double tolerance = options.tolerance * (isFinest ? 1 : CoarseTolerance);
+        if (!(slope < 0) || decrement < tolerance || idle >= Patience || iteration >= (isFinest ? options.maxIterations : std::min(options.maxIterations, 40))) {
+            good = !(slope < 0) || decrement < tolerance || idle >= Patience;
+            finishLevel();
+            return;
+        }
+        const double steepest = course.row(0).cwiseAbs().maxCoeff();
+        length = steepest > LongestStep ? LongestStep / steepest : 1;
+        propose();
+    }
+
+    void propose() {
+        trial = state.z;
+        trial.middleCols(1, course.cols()) += length * course;
+        bound(trial);
+    }
+
+    void shorten() {
+        length *= 0.4;
+        propose();
+    }
+
+    void accept() {
+        iteration++;
+        total++;
+        const Index inner = course.cols();
+        Pair pair{(answer.z - state.z).middleCols(1, inner), answer.gradient - state.gradient, 0};
+        pair.sy = pair.s.cwiseProduct(pair.y).sum();
+        if (pair.sy > 0) {
+            memory.push_back(std::move(pair));
+            if (memory.size() > Memory)
+                memory.pop_front();
+        }
+        idle = answer.sum > lowestSum * (1 - 0.1 * options.tolerance) ? idle + 1 : 0;
+        lowestSum = std::min(lowestSum, answer.sum);
+        state = std::move(answer);
+    }
+
+    void finishLevel() {
+        if (level + 1 == levels.size()) {
+            finished = true;
+            return;
+        }
+        level++;
+        trial = resampled(state.z, levels[level]);
+        bound(trial);
+        memory.clear();
+        iteration = idle = 0;
+        entering = true;
+    }
+
+    struct Pair {
+        MatrixXd s, y;
+        double sy;
+    };
+
+    const MatrixFreeOptions& options;
+    const Index D;
+    const PrecisionChart chart;
+    const Probes probes;
+    double lowest = 0;
+    std::vector<int> levels;  // segments, coarsest first
+    size_t level = 0;
+    std::vector<MatrixXd> starts;
+    size_t tried = 0;
+    bool finished = false, good = false, entering = false;
+    MatrixXd trial;
+    NodeState state, answer;
+    MatrixXd at, norms, moved, along;  // answers on the way in
+    VectorXd reach;
+    bool endKnown[2] = {false, false};
+    MatrixXd endMu;
+    double endTrace[2] = {0, 0}, endSquare[2] = {0, 0};
+    std::deque<Pair> memory;
+    MatrixXd course;
+    double length = 1, decrement = std::numeric_limits<double>::infinity(), lowestSum = std::numeric_limits<double>::infinity();
+    int iteration = 0, total = 0, idle = 0;
+};
+
+/// Numbers that the pairs solved together may hold: their steps remembered, above all.
+const double PairNumbers = 1.5e8;
+
+MatrixFreeResult finished(const PosteriorModel& model, const PairSolver& solver, const MatrixFreeOptions& options) {
+    MatrixFreeResult r;
+    const MatrixXd eta = solver.eta();
+    ProbeOptions o;
+    o.probes = options.measureProbes;
+    o.seed = options.seed + 0x5bd1e995u;  // drawn anew: a curve may have made use of the noise of those it was found with
+    o.batch = options.batch;
+    r.measure = measureWithProbes(model, eta, o);
+    r.residual = solver.residual();
+    r.converged = solver.converged();
+    r.iterations = solver.iterations();
+    const Index N = eta.cols() - 1;
+    VectorXd s = VectorXd::Zero(N + 1);
+    // s increases strictly, also where the model finds no length.
+    for (Index i = 0; i < N; i++)
+        s[i + 1] = s[i] + r.measure.d[i] + 1e-9 * (r.measure.length + 1e-300);
+    s /= s[N];
+    r.curve = Curve(model.variables(), s, eta);
+    r.curve.energy = r.measure.energy;
+    r.curve.length = r.measure.length;
+    r.curve.speedGap = r.measure.speedGap;
+    r.curve.residual = r.residual;
+    r.curve.solution = nlohmann::json{{"method", "matrix-free"}, {"converged", r.converged}, {"iterations", r.iterations}, {"probes", options.probes},
+                                      {"measure_probes", options.measureProbes}, {"length_error", r.measure.lengthError}, {"energy_error", r.measure.energyError},
+                                      {"negative_edges", r.measure.negativeEdges}}
+                           .dump();
+    return r;
+}
+
+/// Ends that are the same point: a curve that stays there.
+MatrixFreeResult standing(const PosteriorModel& model, const VectorXd& eta, const MatrixFreeOptions& options) {
+    MatrixFreeResult r;
+    r.converged = true;
+    r.curve = Curve(model.variables(), VectorXd::LinSpaced(options.numPoints, 0, 1), eta.replicate(1, options.numPoints));
+    r.measure.probes = options.measureProbes;
+    r.measure.d = VectorXd::Zero(options.numPoints - 1);
+    r.measure.mean = model.denoised(eta).replicate(1, options.numPoints);
+    r.measure.trCov = VectorXd::Constant(options.numPoints, std::numeric_limits<double>::quiet_NaN());
+    r.curve.length = r.curve.energy = r.curve.residual = r.curve.speedGap = 0;
+    return r;
+}
+
+void checkOptions(const PosteriorModel& model, const MatrixFreeOptions& o) {
+    checkUnlifted(model, "matrixFreeGeodesic");
+    auto check = [](bool ok, const std::string& what) {
+        if (!ok)
+            throw std::invalid_argument("matrixFreeGeodesic: expected " + what);
+    };
+    check(o.numPoints >= 3, "at least 3 points, got " + std::to_string(o.numPoints));
+    check(o.probes >= 1, "at least 1 probe, got " + std::to_string(o.probes));
+    check(o.measureProbes >= 2, "at least 2 probes for the final measure, got " + std::to_string(o.measureProbes));
+    check(o.tolerance > 0, "a positive tolerance, got " + text(o.tolerance));
+    check(o.maxIterations >= 1, "at least 1 iteration, got " + std::to_string(o.maxIterations));
+    check(o.batch >= 0, "a batch of 0 (chosen) or more points, got " + std::to_string(o.batch));
+    check(!std::isnan(o.minLogSnr), "a number as the bound on log-SNR");
+    if (o.start.size() > 0)
+        check(o.start.rows() == model.numStatistics() && o.start.cols() >= 2 && o.start.allFinite() && o.start.row(0).maxCoeff() < 0,
+              "a start of at least two points of " + std::to_string(model.numStatistics()) + " finite natural parameters with eta_l below 0");
+}
+
+void checkEnd(const PosteriorModel& model, const VectorXd& eta, const std::string& what, double minLogSnr) {
+    if (!eta.allFinite() || !(eta[0] < 0))
+        throw std::invalid_argument("matrixFreeGeodesic: " + what + " needs finite natural parameters with eta_l below 0, got " + textList(eta));
+    const double l = std::log(-2 * eta[0]);
+    if (l < minLogSnr - 1e-9)
+        throw std::invalid_argument("matrixFreeGeodesic: " + what + " has log-SNR " + text(l) + ", below the bound of " + text(minLogSnr));
+    model.checkRange(eta, what);
+}
+
+}  // namespace
+
+std::vector<MatrixFreeResult> matrixFreeGeodesics(const PosteriorModel& model, const MatrixXd& etaA, const MatrixXd& etaB, const MatrixFreeOptions& options) {
+    checkOptions(model, options);
+    const Index m = model.numStatistics(), pairs = etaA.cols();
+    if (etaA.rows() != m || etaB.rows() != m || etaB.cols() != pairs)
+        throw std::invalid_argument("matrixFreeGeodesic: expected two sets of as many points of " + std::to_string(m) + " natural parameters, got " + std::to_string(pairs) + " of " +
+                                    std::to_string(etaA.rows()) + " and " + std::to_string(etaB.cols()) + " of " + std::to_string(etaB.rows()));
+    std::vector<MatrixFreeResult> results(pairs);
+    const Index together = std::max<Index>(1, static_cast<Index>(PairNumbers / (40.0 * m * options.numPoints)));
+    bool stopped = false;
+    for (Index from = 0; from < pairs; from += together) {
+        const auto begun = std::chrono::steady_clock::now();
+        std::vector<std::unique_ptr<PairSolver>> solvers(std::min(together, pairs - from));
+        std::vector<long> evaluations(solvers.size(), 0);
+        for (size_t k = 0; k < solvers.size(); k++) {
+            const VectorXd a = etaA.col(from + k), b = etaB.col(from + k);
+            try {
+                checkEnd(model, a, "the start", options.minLogSnr);
+                checkEnd(model, b, "the end", options.minLogSnr);
+                if (a == b)
+                    results[from + k] = standing(model, a, options);
+                else
+                    solvers[k] = std::make_unique<PairSolver>(model, a, b, options);
+            }
+            catch (const std::invalid_argument& e) {
+                results[from + k].error = e.what();
+            }
+        }
+        ProductQueue queue(model, options.batch);
+        for (bool active = true; active && !stopped;) {
+            active = false;
+            for (size_t k = 0; k < solvers.size(); k++)
+                if (solvers[k] && !solvers[k]->done()) {
+                    evaluations[k] += solvers[k]->ask(queue);
+                    active = true;
+                }
+            queue.flush();
+            double fraction = 0;
+            for (const auto& solver : solvers) {
+                if (solver && !solver->done())
+                    solver->advance();
+                fraction += solver ? solver->fraction() : 1;
+            }
+            stopped = options.progress && !options.progress((from + fraction) / pairs);
+        }
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+        for (size_t k = 0; k < solvers.size(); k++)
+            if (solvers[k]) {
+                results[from + k] = finished(model, *solvers[k], options);
+                results[from + k].evaluations = evaluations[k];
+                results[from + k].seconds = seconds / static_cast<double>(solvers.size());
+                solvers[k].reset();
+            }
+    }
+    return results;
+}
+
+MatrixFreeResult matrixFreeGeodesic(const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, const MatrixFreeOptions& options) {
+    MatrixFreeResult result = std::move(matrixFreeGeodesics(model, etaA, etaB, options)[0]);
+    if (!result.error.empty())
+        throw std::invalid_argument(result.error);
+    return result;
+}
+
+}  // namespace Spacetime
