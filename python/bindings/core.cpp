@@ -240,11 +240,6 @@ NB_MODULE(_core, m) {
             }();
             return PyMoments{rowsOf(r.mu), r.J, optional(r.psi), optional(r.nEff)}; },
             "eta"_a, "Moments at eta [N, m].")
-        .def("denoised", [](const PosteriorModel& model, nb::handle eta) {
-            const MatrixXd points = columnsOf(eta, "eta");
-            nb::gil_scoped_release release;
-            return rowsOf(model.denoised(points)); },
-            "eta"_a, "Denoised means E[c\\|z] [N, D] at eta [N, m]: all of mu but E\\|c\\|^2, without derivatives.")
         .def("products", [](const PosteriorModel& model, nb::handle eta, nb::handle direction) {
             const MatrixXd points = columnsOf(eta, "eta"), along = columnsOf(direction, "direction");
             const MeanProducts r = [&] {
