@@ -232,6 +232,12 @@ NB_MODULE(_core, m) {
         .def_prop_ro("isExact", &PosteriorModel::isExact)
         .def_prop_ro("evaluations", &PosteriorModel::evaluations)
         .def_prop_ro("dataLogSnr", &PosteriorModel::dataLogSnr, "log-SNR at which a noisy point on the data is as good as a clean one.")
+        .def_prop_ro("minLogSnr", &PosteriorModel::minLogSnr, "The lowest log-SNR at which the model means anything; -inf for closed forms.")
+        .def("denoised", [](const PosteriorModel& model, nb::handle eta) {
+            const MatrixXd points = columnsOf(eta, "eta");
+            nb::gil_scoped_release release;
+            return rowsOf(model.denoised(points)); },
+            "eta"_a, "E[c\\|z] [N, D] in scaled coordinates at eta [N, m]: a part of moments, for a denoiser far less work.")
         .def("moments", [](const PosteriorModel& model, nb::handle eta) {
             const MatrixXd points = columnsOf(eta, "eta");
             const Moments r = [&] {
