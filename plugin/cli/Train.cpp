@@ -61,7 +61,7 @@ int trainOnImages(const CommandLine& line, const std::vector<std::string>& words
     ImageReading reading;
     if (line.has("image-size"))
         reading.shape.height = reading.shape.width = line.integer("image-size", 0, 1);
-    reading.shape.channels = line.integer("channels", 0, 1);
+    reading.shape.channels = line.integer("channels", 0, 0);
     if (line.has("channels") && reading.shape.channels != 1 && reading.shape.channels != 3)
         throw std::invalid_argument("--channels: expected 1 (grey) or 3 (colour), got '" + line.text("channels") + "'");
     reading.resize = line.has("resize");

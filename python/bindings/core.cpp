@@ -29,6 +29,7 @@ void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
 void bindModels(nb::module_& m);     // models.cpp
 void bindPictures(nb::module_& m);   // pictures.cpp
+void bindMatrixFree(nb::module_& m);  // matrixfree.cpp
 void bindFlow(nb::module_& m);       // flow.cpp
 void bindDensity(nb::module_& m);    // density.cpp
 
@@ -392,6 +393,7 @@ NB_MODULE(_core, m) {
     bindGeometry(m);
     bindModels(m);
     bindPictures(m);
+    bindMatrixFree(m);
     bindFlow(m);
     bindDensity(m);
 }
