@@ -30,6 +30,7 @@ void bindGeometry(nb::module_& m);   // geometry.cpp
 void bindModels(nb::module_& m);     // models.cpp
 void bindPictures(nb::module_& m);   // pictures.cpp
 void bindMatrixFree(nb::module_& m);  // matrixfree.cpp
+void bindImages(nb::module_& m);     // images.cpp
 void bindFlow(nb::module_& m);       // flow.cpp
 void bindDensity(nb::module_& m);    // density.cpp
 
@@ -394,6 +395,7 @@ NB_MODULE(_core, m) {
     bindModels(m);
     bindPictures(m);
     bindMatrixFree(m);
+    bindImages(m);
     bindFlow(m);
     bindDensity(m);
 }

@@ -230,7 +230,7 @@ def emoji(path):
     sys.path.insert(0, str(ROOT/"examples"/"images"))
     import emoji as renderer
 
-    return renderer.render()[0] / 255.0
+    return renderer.renderAll(renderer.loadFont()).pictures / 255.0
 
 
 if __name__ == "__main__":
