@@ -25,6 +25,7 @@ from ._core import (  # noqa: E402
     GeodesicResult,
     GeodesicShot,
     GuidedDensity,
+    ImageModel,
     MatrixFreeResult,
     ModelDensity,
     Moments,
@@ -81,6 +82,7 @@ from .force import SpacetimeForce  # noqa: E402
 from .freeenergy import FreeEnergyPath, criticalKappa, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
+from .imagemodels import loadModel, trainImages  # noqa: E402
 from .matrixfree import matrixFreeGeodesic, matrixFreeGeodesics, measureWithProbes  # noqa: E402
 from .models import saveTorchScript  # noqa: E402
 from .opshandoff import UnbiasedPath, UnbiasedPaths, exportToOpenPathSampling, importFromOpenPathSampling  # noqa: E402
