@@ -29,6 +29,7 @@ void bindGeodesics(nb::module_& m);  // geodesics.cpp
 void bindGeometry(nb::module_& m);   // geometry.cpp
 void bindModels(nb::module_& m);     // models.cpp
 void bindPictures(nb::module_& m);   // pictures.cpp
+void bindMatrixFree(nb::module_& m);  // matrixfree.cpp
 void bindImages(nb::module_& m);     // images.cpp
 void bindFlow(nb::module_& m);       // flow.cpp
 void bindDensity(nb::module_& m);    // density.cpp
@@ -233,6 +234,12 @@ NB_MODULE(_core, m) {
         .def_prop_ro("isExact", &PosteriorModel::isExact)
         .def_prop_ro("evaluations", &PosteriorModel::evaluations)
         .def_prop_ro("dataLogSnr", &PosteriorModel::dataLogSnr, "log-SNR at which a noisy point on the data is as good as a clean one.")
+        .def_prop_ro("minLogSnr", &PosteriorModel::minLogSnr, "The lowest log-SNR at which the model means anything; -inf for closed forms.")
+        .def("denoised", [](const PosteriorModel& model, nb::handle eta) {
+            const MatrixXd points = columnsOf(eta, "eta");
+            nb::gil_scoped_release release;
+            return rowsOf(model.denoised(points)); },
+            "eta"_a, "E[c\\|z] [N, D] in scaled coordinates at eta [N, m]: a part of moments, for a denoiser far less work.")
         .def("moments", [](const PosteriorModel& model, nb::handle eta) {
             const MatrixXd points = columnsOf(eta, "eta");
             const Moments r = [&] {
@@ -241,6 +248,14 @@ NB_MODULE(_core, m) {
             }();
             return PyMoments{rowsOf(r.mu), r.J, optional(r.psi), optional(r.nEff)}; },
             "eta"_a, "Moments at eta [N, m].")
+        .def("products", [](const PosteriorModel& model, nb::handle eta, nb::handle direction) {
+            const MatrixXd points = columnsOf(eta, "eta"), along = columnsOf(direction, "direction");
+            const MeanProducts r = [&] {
+                nb::gil_scoped_release release;
+                return model.products(points, along);
+            }();
+            return nb::make_tuple(rowsOf(r.mean), rowsOf(r.product)); },
+            "eta"_a, "direction"_a, "Denoised means [N, D] at eta [N, m] and their derivatives along one direction a point [N, m]: products with the covariance, which is not made.")
         .def("checkRange", [](const PosteriorModel& model, nb::handle eta, const std::string& what) { model.checkRange(vectorOf(eta, "eta"), what); }, "eta"_a,
              "what"_a = "the point", "ValueError when eta [m] lies outside the model's range.");
 
@@ -379,6 +394,7 @@ NB_MODULE(_core, m) {
     bindGeometry(m);
     bindModels(m);
     bindPictures(m);
+    bindMatrixFree(m);
     bindImages(m);
     bindFlow(m);
     bindDensity(m);

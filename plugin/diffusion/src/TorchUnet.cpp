@@ -164,12 +164,6 @@ double memoryOf(const SpacetimeUnetShape& s) {
     return 4.0 * s.height * s.width / (s.patch * s.patch) * s.base * (s.multipliers[0] + (s.levels > 1 ? s.multipliers[1] : 0)) * (4 + 2 * s.blocks);
 }
 
-bool isOutOfMemory(const std::exception& e) {
-    const std::string what = e.what();
-    return dynamic_cast<const std::bad_alloc*>(&e) != nullptr || dynamic_cast<const c10::OutOfMemoryError*>(&e) != nullptr ||
-           what.find("can't allocate memory") != std::string::npos || what.find("out of memory") != std::string::npos;
-}
-
 /// Noisy pictures, what the net is to make of them, and the noise levels.
 class Batch {
 public:
