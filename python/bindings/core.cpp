@@ -248,6 +248,14 @@ NB_MODULE(_core, m) {
             }();
             return PyMoments{rowsOf(r.mu), r.J, optional(r.psi), optional(r.nEff)}; },
             "eta"_a, "Moments at eta [N, m].")
+        .def("products", [](const PosteriorModel& model, nb::handle eta, nb::handle direction) {
+            const MatrixXd points = columnsOf(eta, "eta"), along = columnsOf(direction, "direction");
+            const MeanProducts r = [&] {
+                nb::gil_scoped_release release;
+                return model.products(points, along);
+            }();
+            return nb::make_tuple(rowsOf(r.mean), rowsOf(r.product)); },
+            "eta"_a, "direction"_a, "Denoised means [N, D] at eta [N, m] and their derivatives along one direction a point [N, m]: products with the covariance, which is not made.")
         .def("checkRange", [](const PosteriorModel& model, nb::handle eta, const std::string& what) { model.checkRange(vectorOf(eta, "eta"), what); }, "eta"_a,
              "what"_a = "the point", "ValueError when eta [m] lies outside the model's range.");
 

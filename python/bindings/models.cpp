@@ -22,13 +22,25 @@ namespace {
 /// A Python function as a denoiser.
 class CallableModel : public DenoiserModel {
 public:
-    CallableModel(nb::object f, nb::object j, DenoiserParameters parameters)
-        : DenoiserModel("CallableModel", std::move(parameters)), function(std::move(f)), jacobian(std::move(j)) {
-        const Inputs trials = trialInputs(Trials);
+    CallableModel(nb::object f, nb::object j, nb::object product, DenoiserParameters parameters)
+        : DenoiserModel("CallableModel", std::move(parameters)), function(std::move(f)), jacobian(std::move(j)), jvp(std::move(product)) {
+        const bool isLarge = numCoordinates() > MaxJacobian;
+        const int count = isLarge ? LargeTrials : Trials;
+        const Inputs trials = trialInputs(count);
         const nb::object result = call(function, trials);
-        numbers(result, {Trials, static_cast<size_t>(numCoordinates())}, "the function's prediction");
+        numbers(result, {static_cast<size_t>(count), static_cast<size_t>(numCoordinates())}, "the function's prediction");
         // Differences of 32-bit predictions need longer steps.
         single = result.attr("dtype").attr("itemsize").equal(nb::int_(4));
+        if (!jvp.is_none())
+            if (const int wrong = disagreeingProducts(trials); wrong > count / 4)  // a function with kinks differs at some
+                throw std::invalid_argument("CallableModel: the jvp disagrees with the function or its finite differences at " + std::to_string(wrong) + " of " +
+                                            std::to_string(count) + " random points: expected (prediction [N, D], its derivative along (alongX [N, D], alongLogSnr [N]) as [N, D])");
+        if (isLarge) {
+            if (!jacobian.is_none())
+                throw std::invalid_argument("CallableModel: expected no jacobian for " + std::to_string(numCoordinates()) + " coordinates, more than " + std::to_string(MaxJacobian) +
+                                            ": give a jvp instead");
+            return;
+        }
         const Predictions given = predict(trials, true);
         if (jacobian.is_none())
             return;
@@ -41,7 +53,7 @@ public:
                                         " random points: expected (d prediction_i/d x_j as [N, D, D], d prediction_i/d logSnr as [N, D])");
     }
 
-    std::vector<nb::object*> held() { return {&function, &jacobian}; }
+    std::vector<nb::object*> held() { return {&function, &jacobian, &jvp}; }
 
 protected:
     Predictions predict(const Inputs& inputs, bool derivatives) const override {
@@ -65,10 +77,24 @@ protected:
         return out;
     }
 
+    MatrixXd predictAlong(const Inputs& inputs, const MatrixXd& alongX, const VectorXd& alongLevel, MatrixXd& values) const override {
+        if (jvp.is_none())
+            return DenoiserModel::predictAlong(inputs, alongX, alongLevel, values);
+        nb::gil_scoped_acquire gil;
+        const size_t n = inputs.x.cols(), D = numCoordinates();
+        nb::object result = jvp(inputsAsArray(inputs.x), VectorXd(inputs.level), inputsAsArray(alongX), VectorXd(alongLevel));
+        if (!nb::isinstance<nb::tuple>(result) || nb::len(result) != 2)
+            throw std::invalid_argument("CallableModel: expected of the jvp a tuple (prediction [N, D], derivative [N, D])");
+        values = MatrixXd::Map(numbers(asArray(result[0]), {n, D}, "the jvp's prediction").data(), D, n);
+        return MatrixXd::Map(numbers(asArray(result[1]), {n, D}, "the jvp's derivative").data(), D, n);
+    }
+
+    double predictionError() const override { return valueError(); }
+
     double derivativeError() const override { return jacobian.is_none() ? std::pow(valueError(), 2.0 / 3) : valueError(); }
 
 private:
-    static constexpr int Trials = 24;
+    static constexpr int Trials = 24, LargeTrials = 6;
     static constexpr double JacobianTolerance = 0.02;
 
     double valueError() const { return single ? 1e-7 : 1e-15; }
@@ -83,7 +109,7 @@ private:
         return floatsOfShape(array, shape, std::string("CallableModel: ") + what);
     }
 
-    nb::object function, jacobian;
+    nb::object function, jacobian, jvp;
     bool single = false;
 };
 
@@ -121,6 +147,7 @@ void bindModels(nb::module_& m) {
             "Raises\n------\nValueError\n    For files that are no TorchScript, lack spacetime.json, or whose module does not do what that promises.\nRuntimeError\n"
             "    Where LibTorch cannot be opened.")
         .def_prop_ro("derivatives", &TorchScriptModel::derivatives, "'forward' or 'reverse'.")
+        .def_prop_ro("productMode", &TorchScriptModel::productMode, "How products with directions are made: 'forward' mode or 'differences'.")
         .def_prop_ro("precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; });
 
     nb::class_<CallableModel, DenoiserModel>(m, "CallableModel", holdingSlots<CallableModel>(),
@@ -130,13 +157,15 @@ void bindModels(nb::module_& m) {
         "variables : Variables\nschedule : str\n    'vp', 'cosine', 've' (or 'edm') or 'flow'.\nprediction : str\n    'x0', 'eps', 'score', 'v', 'flow' or 'edm'.\n"
         "logSnrRange : (float, float)\n    Where the function is to be trusted.\n"
         "jacobian : callable(x, logSnr), optional\n    Returns (d prediction/dx [N, D, D], d prediction/dlogSnr [N, D]); by default central differences.\n"
+        "jvp : callable(x, logSnr, alongX, alongLogSnr), optional\n    Returns (prediction [N, D], its derivative [N, D] along alongX [N, D] and alongLogSnr [N], one direction a point),\n"
+        "    as torch.func.jvp does: for products; by default central differences. With more than 256 coordinates derivatives are products alone.\n"
         "sigmaData : float\n    Of EDM's preconditioning.\ntemperature : float\n    K; 0 when unknown.\n"
         "dataMean : array [unlifted], optional\ndataVariance : float, optional\n    Of the scaled unlifted variables: the scale of the solver's chart.\n\n"
         "Raises\n------\nValueError\n    For unknown schedules and predictions, and for predictions of the wrong shape or that are not finite. What the function raises is raised.")
         .def("__init__", [](CallableModel* self, nb::callable function, const Variables& variables, const std::string& schedule, const std::string& prediction,
-                            std::pair<double, double> logSnrRange, nb::object jacobian, double sigmaData, double temperature, nb::handle dataMean, double dataVariance) {
-            new (self) CallableModel(std::move(function), std::move(jacobian),
+                            std::pair<double, double> logSnrRange, nb::object jacobian, nb::object jvp, double sigmaData, double temperature, nb::handle dataMean, double dataVariance) {
+            new (self) CallableModel(std::move(function), std::move(jacobian), std::move(jvp),
                                      parametersOf(variables, schedule, prediction, logSnrRange, sigmaData, temperature, dataMean, dataVariance)); },
-            "function"_a, "variables"_a, "schedule"_a = "vp", "prediction"_a = "x0", nb::kw_only(), "logSnrRange"_a, "jacobian"_a.none() = nb::none(), "sigmaData"_a = 0.5,
+            "function"_a, "variables"_a, "schedule"_a = "vp", "prediction"_a = "x0", nb::kw_only(), "logSnrRange"_a, "jacobian"_a.none() = nb::none(), "jvp"_a.none() = nb::none(), "sigmaData"_a = 0.5,
             "temperature"_a = 0.0, "dataMean"_a.none() = nb::none(), "dataVariance"_a = 0.0);
 }

@@ -83,6 +83,7 @@ protected:
             spoil(out);
         return out;
     }
+    double predictionError() const override { return 1e-15; }
     double derivativeError() const override { return plainDifferences ? 1e-10 : 1e-12; }
 
 private:
@@ -179,6 +180,25 @@ TEST_P(EveryDenoiser, GivesTheMomentsOfTheMixture) {
     EXPECT_LT(f.third, 5e-3);
 }
 
+TEST_P(EveryDenoiser, GivesTheProductsOfTheMixture) {
+    const GaussianMixtureModel exact = mixture();
+    const auto [schedule, prediction] = GetParam();
+    const PerfectDenoiser model(exact, parametersFor(exact, schedule, prediction));
+    const MatrixXd eta = points(exact.variables(), 40);
+    // Along eta_l alone, along eta_x alone, along both, and not at all.
+    MatrixXd direction = MatrixXd::Random(3, 40);
+    direction.row(0).segment(0, 10).setZero();
+    direction.bottomRows(2).middleCols(10, 10).setZero();
+    direction.rightCols(3).setZero();
+    const Moments moments = exact.moments(eta);
+    const MeanProducts got = model.products(eta, direction);
+    for (Index i = 0; i < 40; i++) {
+        const VectorXd expected = (moments.J[i] * direction.col(i)).tail(2);
+        EXPECT_LT((got.mean.col(i) - moments.mu.col(i).tail(2)).norm(), 1e-9 * (1 + moments.mu.col(i).norm()));
+        EXPECT_LT((got.product.col(i) - expected).norm(), 1e-7 * moments.J[i].norm() * direction.col(i).norm() + 1e-15) << i;
+    }
+}
+
 TEST_P(EveryDenoiser, HasTheGeodesicOfTheMixture) {
     const GaussianMixtureModel exact = mixture();
     const auto [schedule, prediction] = GetParam();
@@ -268,6 +288,53 @@ TEST(LiftedDenoiser, DifferentiatesTheNoiseItChose) {
         const MatrixXd slope = (plus - model.moments(moved, Order::Mean).mu) / (2 * h);
         for (Index i = 0; i < eta.cols(); i++)
             EXPECT_LT((slope.col(i) - at.J[i].col(k)).norm(), 1e-7 * (1 + at.J[i].norm()));
+    }
+}
+
+// A test of a forward mode must let a right one pass and a wrong one not, whichever way it is wrong.
+TEST(Denoiser, JudgesProductsAgainstDifferences) {
+    class Linear : public DenoiserModel {
+    public:
+        Linear(const DenoiserParameters& p, double x, double l, double v) : DenoiserModel("Linear", p), byX(x), byLevel(l), value(v) {}
+        int wrong() const { return disagreeingProducts(trialInputs(8)); }
+
+    protected:
+        Predictions predict(const Inputs& in, bool) const override {
+            Predictions out;
+            out.values = in.x;
+            for (Index i = 0; i < in.x.cols(); i++)
+                out.values.col(i) *= std::sin(in.level[i]);
+            return out;
+        }
+        MatrixXd predictAlong(const Inputs& in, const MatrixXd& alongX, const VectorXd& alongLevel, MatrixXd& values) const override {
+            values = value * predict(in, false).values;
+            MatrixXd out(alongX.rows(), alongX.cols());
+            for (Index i = 0; i < in.x.cols(); i++)
+                out.col(i) = byX * std::sin(in.level[i]) * alongX.col(i) + byLevel * alongLevel[i] * std::cos(in.level[i]) * in.x.col(i);
+            return out;
+        }
+        double predictionError() const override { return 1e-15; }
+        double derivativeError() const override { return 1e-15; }
+
+    private:
+        double byX, byLevel, value;
+    };
+    for (const int D : {2, 300}) {
+        DenoiserParameters p;
+        std::vector<Variable> names;
+        for (int i = 0; i < D; i++)
+            names.push_back(Variable::number("x" + std::to_string(i)));
+        p.variables = Variables(names);
+        p.minLogSnr = -4;
+        p.maxLogSnr = 5;
+        EXPECT_EQ(Linear(p, 1, 1, 1).wrong(), 0);
+        EXPECT_GT(Linear(p, 1.1, 1, 1).wrong(), 6);
+        EXPECT_GT(Linear(p, 1, 0, 1).wrong(), 6);
+        EXPECT_GT(Linear(p, 1, 1, 1.1).wrong(), 6);
+        const Linear model(p, 1, 1, 1);
+        const VectorXd eta = p.variables.naturalParameter(VectorXd::Ones(D), 1);
+        if (D == 300)
+            expectError([&] { model.moments(eta); }, {"Linear", "300 coordinates", "at most 256", "products()", "matrixFreeGeodesic()"});
     }
 }
 

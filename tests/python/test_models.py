@@ -352,3 +352,117 @@ def testDocumentedRecipe(tmp_path, monkeypatch):
     exec(code, names)
     reference = st.geodesic(mixture(), FROM, TO, minLogSnr=0)
     assert names["curve"].length == pytest.approx(reference.length, rel=0.1)
+
+
+def jvpOf(module):
+    """Forward mode of a torch module, as a CallableModel takes it."""
+
+    def jvp(x, logSnr, alongX, alongLogSnr):
+        tensors = [torch.from_numpy(a) for a in (x, logSnr, alongX, alongLogSnr)]
+        return torch.func.jvp(module, tuple(tensors[:2]), tuple(tensors[2:]))
+
+    return jvp
+
+
+def directions(eta):
+    """Along eta_l alone, along eta_x alone, and along both."""
+    direction = np.random.default_rng(8).normal(size=eta.shape)
+    direction[: len(eta) // 3, 0] = 0
+    direction[-len(eta) // 3 :, 1:] = 0
+    return direction
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def testProductsAreThoseOfTheCovariance(save, schedule, prediction):
+    reference, module = mixture(), MixtureDenoiser(schedule, prediction)
+    script = st.TorchScriptModel.load(save(module, schedule=schedule, prediction=prediction, sigmaData=SIGMA_DATA))
+    assert script.productMode == "forward"
+    options = dict(schedule=schedule, prediction=prediction, logSnrRange=(-6, 6), sigmaData=SIGMA_DATA)
+    function = lambda x, l: module(torch.from_numpy(x), torch.from_numpy(l))
+    eta = points(reference)
+    direction = directions(eta)
+    exact = reference.moments(eta)
+    expected = np.einsum("nij,nj->ni", exact.J, direction)[:, 1:]
+    scale = np.linalg.norm(exact.J, axis=(1, 2)) * np.linalg.norm(direction, axis=1)
+    for model, error in ((script, 1e-12), (st.CallableModel(function, reference.variables, jvp=jvpOf(module), **options), 1e-12),
+                         (st.CallableModel(function, reference.variables, **options), 1e-7)):
+        mean, product = model.products(eta, direction)
+        assert np.abs(mean - exact.mu[:, 1:]).max() < 1e-10
+        assert np.abs(mean - model.denoised(eta)).max() < 1e-14
+        assert (np.linalg.norm(product - expected, axis=1) / scale).max() < error
+
+
+class ManyPixels(torch.nn.Module):
+    """The perfect denoiser (x0, VP) of two Gaussians in many dimensions; rows more than `most` do not fit into memory."""
+
+    def __init__(self, means, variances, most: int = 1000):
+        super().__init__()
+        self.means = torch.nn.Parameter(torch.tensor(means))
+        self.variances = torch.nn.Parameter(torch.tensor(variances))
+        self.most = most
+
+    def forward(self, x: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] > self.most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 1.00 PiB")
+        l = logsnr[:, None]
+        alpha = l.sigmoid().sqrt()
+        spread = alpha**2 * self.variances + (-l).sigmoid()
+        away = x[:, None, :] - alpha[:, :, None] * self.means
+        share = torch.softmax(-0.5 * away.square().sum(2) / spread - 0.5 * x.shape[1] * spread.log(), 1)
+        return (share[:, :, None] * (self.means + (alpha * self.variances / spread)[:, :, None] * away)).sum(1)
+
+
+def testProductsOfManyCoordinates(save, capfd):
+    D = 3072
+    rng = np.random.default_rng(9)
+    means, variances = 0.02 * rng.normal(size=(2, D)), np.array([0.2, 0.21])
+    reference = st.GaussianMixtureModel(means, variances, np.array([0.5, 0.5]))
+    eta = np.stack([reference.variables.naturalParameter(rng.normal(size=D) * 0.4, l) for l in (-4.0, -2.0, 0.5)])
+    direction = directions(eta)
+    mean, product = reference.products(eta, direction)
+    # In between the two, where the covariance is that of both.
+    share = [np.linalg.norm(reference.denoised(eta)[0] - (v * np.exp(-4.0) * eta[0, 1:] / np.exp(-4.0) + m) / (1 + v * np.exp(-4.0))) for m, v in zip(means, variances)]
+    assert min(share) > 1e-3 * np.linalg.norm(means[0])
+    variables = reference.variables
+    module = ManyPixels(means, variances)
+    names = [v.name for v in variables]
+    script = st.TorchScriptModel.load(save(module, "many.pt", names, dataMean=None))
+    assert (script.productMode, script.derivatives) == ("forward", "forward")
+    function = lambda x, l: module(torch.from_numpy(x), torch.from_numpy(l))
+    options = dict(logSnrRange=(-6, 6))
+    scale = np.abs(product).max(axis=1, keepdims=True)
+    for model, error in ((script, 1e-9), (st.CallableModel(function, variables, jvp=jvpOf(module), **options), 1e-9), (st.CallableModel(function, variables, **options), 1e-5)):
+        got = model.products(eta, direction)
+        assert np.abs(got[0] - mean).max() < 1e-10
+        assert (np.abs(got[1] - product) / scale).max() < error
+        with pytest.raises(ValueError, match="3072 coordinates.*at most 256.*measureWithProbes"):
+            model.moments(eta)
+    with pytest.raises(ValueError, match="reverse mode makes whole Jacobians"):
+        st.TorchScriptModel.load(save(module, "many.pt", names, dataMean=None), derivatives="reverse")
+    with pytest.raises(ValueError, match="no jacobian for 3072 coordinates.*jvp"):
+        st.CallableModel(function, variables, jacobian=lambda x, l: None, **options)
+    for wrong in (lambda *a: (jvpOf(module)(*a)[0], 1.1 * jvpOf(module)(*a)[1]), lambda *a: (1.1 * jvpOf(module)(*a)[0], jvpOf(module)(*a)[1])):
+        with pytest.raises(ValueError, match="jvp disagrees"):
+            st.CallableModel(function, variables, jvp=wrong, **options)
+    # Rows that fit into memory in small portions only: said once, and the same numbers.
+    path = save(ManyPixels(means, variances, 6), "few.pt", names, dataMean=None)
+    capfd.readouterr()
+    few = st.TorchScriptModel.load(path)  # tries six points and three of their neighbours
+    many = np.concatenate([eta] * 4)[:10]
+    along = np.concatenate([direction] * 4)[:10]
+    assert np.array_equal(few.products(many, along)[1], script.products(many, along)[1])
+    assert np.array_equal(few.denoised(many), script.denoised(many))
+    said = capfd.readouterr().err
+    assert said.count("18 points together need more memory") == 1 and said.count("\n") == 1
+
+
+def testProductsWithoutForwardMode(save):
+    """A module without forward mode is differentiated by differences."""
+    path = save(Distances().double(), "distances.pt")
+    model = st.TorchScriptModel.load(path)
+    assert model.productMode == "differences"
+    eta = points(model, 10)
+    direction = directions(eta)
+    expected = np.einsum("nij,nj->ni", model.moments(eta).J, direction)[:, 1:]
+    assert np.abs(model.products(eta, direction)[1] - expected).max() < 1e-6 * np.abs(expected).max()

@@ -369,7 +369,38 @@ MatrixXd DenoiserModel::predictAlong(const Inputs& inputs, const MatrixXd& along
     return out;
 }
 
+int DenoiserModel::disagreeingProducts(const Inputs& trials) const {
+    const Index n = trials.x.cols();
+    const double levelScale = p.prediction == "edm" ? 0.125 : 1.0, tolerance = 0.02;
+    // What rounding leaves of differences whose step is that of the default.
+    const double rounding = 50 * std::pow(predictionError(), 2.0 / 3) / std::sqrt(static_cast<double>(std::min<Index>(D, 64)));
+    std::mt19937_64 random(2);
+    std::normal_distribution<double> normal;
+    MatrixXd direction(D, n);
+    for (Index i = 0; i < n; i++) {
+        for (int j = 0; j < D; j++)
+            direction(j, i) = normal(random);
+        direction.col(i) *= trials.noise[i] / direction.col(i).norm();
+    }
+    Eigen::ArrayX<bool> wrong = Eigen::ArrayX<bool>::Constant(n, false);
+    for (const bool byLevel : {false, true}) {
+        const MatrixXd alongX = byLevel ? MatrixXd(MatrixXd::Zero(D, n)) : direction;
+        const VectorXd alongLevel = VectorXd::Constant(n, byLevel ? levelScale : 0.0);
+        MatrixXd values, expectedValues;
+        const MatrixXd given = predictAlong(trials, alongX, alongLevel, values), expected = DenoiserModel::predictAlong(trials, alongX, alongLevel, expectedValues);
+        for (Index i = 0; i < n; i++) {
+            const double size = 1 + expectedValues.col(i).norm();
+            wrong[i] = wrong[i] || !((given.col(i) - expected.col(i)).norm() <= tolerance * expected.col(i).norm() + rounding * size) ||
+                       !((values.col(i) - expectedValues.col(i)).norm() <= 100 * predictionError() * size);
+        }
+    }
+    return static_cast<int>(wrong.count());
+}
+
 Moments DenoiserModel::compute(const MatrixXd& eta, Order order, const MatrixXd* direction) const {
+    if (D > MaxJacobian)
+        throw std::invalid_argument(name + ": moments() of " + std::to_string(D) + " coordinates would need Jacobians of as many columns, which are made of at most " +
+                                    std::to_string(MaxJacobian) + ": use denoised() and products(), and measureWithProbes() and matrixFreeGeodesic() for lengths and geodesics");
     Moments out = momentsAt(eta, order >= Order::Covariance, std::cbrt(derivativeError()));
     if (order != Order::Third)
         return out;

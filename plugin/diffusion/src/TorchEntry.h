@@ -64,14 +64,18 @@ int spacetimeTorchScriptOpen(const char* path, const char* device, SpacetimeTorc
 
 /// Tries the ways of differentiating on n points, x [n x D] and level [n], and keeps the first that agrees with central differences of
 /// steps of `noise` [n]: reverse mode, then forward mode. `name` becomes "forward" or "reverse", `isDouble` says whether the module computes in
-/// 64 bits. `only` limits the choice to one of the names; null for both.
+/// 64 bits. `only` limits the choice to one of the names; null for both. Where `noise` is null no derivatives are tried, as Jacobians would be too large.
 int spacetimeTorchScriptPrepare(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, const double* noise, double levelStep,
                                 const char* only, const char** name, int* isDouble, char* error, int errorSize);
 
 /// values [n x D], and where it is not null the jacobian [n x D x (D + 1)] of each point: derivatives by x, in the last column by the level.
-/// Rows go through the module in bounded portions. Calls from several threads wait for each other.
+/// Rows go through the module in bounded portions, smaller ones where memory does not suffice. Calls from several threads wait for each other.
 int spacetimeTorchScriptPredict(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, double* values, double* jacobian, char* error,
                                 int errorSize);
+
+/// values [n x D] and their derivatives along one direction a point, alongX [n x D] and alongLevel [n], in one pass of forward mode. Rows as above.
+int spacetimeTorchScriptAlong(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, const double* alongX, const double* alongLevel,
+                              double* values, double* along, char* error, int errorSize);
 
 void spacetimeTorchScriptClose(SpacetimeTorchScript* module);
 

@@ -51,6 +51,7 @@ TorchLibrary open() {
         find(library.openScript, "spacetimeTorchScriptOpen");
         find(library.prepareScript, "spacetimeTorchScriptPrepare");
         find(library.predictScript, "spacetimeTorchScriptPredict");
+        find(library.alongScript, "spacetimeTorchScriptAlong");
         find(library.closeScript, "spacetimeTorchScriptClose");
         find(library.openUnet, "spacetimeUnetOpen");
         find(library.predictUnet, "spacetimeUnetPredict");

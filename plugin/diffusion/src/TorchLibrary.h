@@ -12,6 +12,7 @@ struct TorchLibrary {
     decltype(&spacetimeTorchScriptOpen) openScript;
     decltype(&spacetimeTorchScriptPrepare) prepareScript;
     decltype(&spacetimeTorchScriptPredict) predictScript;
+    decltype(&spacetimeTorchScriptAlong) alongScript;
     decltype(&spacetimeTorchScriptClose) closeScript;
     decltype(&spacetimeUnetOpen) openUnet;
     decltype(&spacetimeUnetPredict) predictUnet;

@@ -8,6 +8,7 @@
 #include <ATen/ops/from_blob.h>
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -22,8 +23,8 @@ using namespace SpacetimeTorch;
 
 namespace {
 
-/// Rows that go through the module together: enough to fill the cores, few enough for memory.
-const std::int64_t Portion = 8192;
+/// Rows that go through the module together, and numbers in them: enough to fill the cores, few enough for memory.
+const std::int64_t Portion = 8192, PortionNumbers = 1 << 20;
 /// Derivatives must agree with central differences at this share of the trial points: a network with kinks differs at some.
 const double AgreeingShare = 0.75;
 
@@ -51,6 +52,7 @@ struct SpacetimeTorchScript {
     std::string metadata;
     bool forwardMode = false;
     std::int64_t numParameters = 0;
+    std::int64_t portion = Portion;  ///< less where memory did not suffice
 
     /// Numbers of this process as a tensor the module can take.
     Tensor tensor(std::vector<double>& values, at::IntArrayRef shape) const { return at::from_blob(values.data(), shape, at::kDouble).to(device, type); }
@@ -78,7 +80,7 @@ struct SpacetimeTorchScript {
 
     void predict(std::int64_t n, int D, const double* x, const double* level, double* values, double* jacobian) {
         const std::lock_guard<std::mutex> lock(onePass());
-        const Threads threads(2.0 * numParameters * n * (jacobian == nullptr ? 1 : D + 1));
+        const Threads threads(work(n, D, jacobian == nullptr ? 1 : D + 1));
         // The optimiser specialises on shapes, which vary, and loses tangents.
         const torch::jit::GraphOptimizerEnabledGuard plain(false);
         if (jacobian == nullptr)
@@ -94,19 +96,61 @@ struct SpacetimeTorchScript {
             predictReverse(n, D, x, level, values, jacobian);
     }
 
-    /// Calls body(first row, x, level) with `rows` rows, of which row r is point pointOf(r), in portions.
+    /// Multiplications of `passes` passes of n points. Where there are many coordinates the module may be one of convolutions, which use a parameter many times.
+    double work(std::int64_t n, int D, int passes) const { return 2.0 * numParameters * n * passes * (D > 256 ? D : 1); }
+
+    /// Calls body(first row, x, level) with `rows` rows, of which row r is point pointOf(r), in portions. A portion that does not fit into memory is halved
+    /// and done again.
     template <class PointOf, class Body>
     void portions(int D, const double* x, const double* level, PointOf pointOf, std::int64_t rows, Body body) {
-        for (std::int64_t start = 0; start < rows; start += Portion) {
-            const std::int64_t count = std::min(Portion, rows - start);
+        std::int64_t count = 0;
+        for (std::int64_t start = 0; start < rows; start += count) {
+            count = std::min({portion, std::max<std::int64_t>(1, PortionNumbers / D), rows - start});
             std::vector<double> xs(count * D), levels(count);
             for (std::int64_t r = 0; r < count; r++) {
                 const std::int64_t point = pointOf(start + r);
                 std::copy(x + point * D, x + (point + 1) * D, xs.begin() + r * D);
                 levels[r] = level[point];
             }
-            body(start, tensor(xs, {count, D}), tensor(levels, {count}));
+            try {
+                body(start, tensor(xs, {count, D}), tensor(levels, {count}));
+            }
+            catch (const std::exception& e) {
+                if (count == 1 || !isOutOfMemory(e))
+                    throw;
+                if (portion == Portion)
+                    std::fprintf(stderr, "TorchScriptModel: %lld points together need more memory than there is: going on with fewer at a time\n", static_cast<long long>(count));
+                portion = count / 2;
+                count = 0;
+            }
         }
+    }
+
+    void predictAlong(std::int64_t n, int D, const double* x, const double* level, const double* alongX, const double* alongLevel, double* values, double* along) {
+        const std::lock_guard<std::mutex> lock(onePass());
+        const Threads threads(work(n, D, 2));
+        const torch::jit::GraphOptimizerEnabledGuard plain(false);
+        const c10::AutoGradMode off(false);
+        const c10::AutoFwGradMode on(true);
+        portions(D, x, level, [](std::int64_t row) { return row; }, n, [&](std::int64_t start, const Tensor& xs, const Tensor& levels) {
+            const std::int64_t count = xs.size(0);
+            std::vector<double> tx(alongX + start * D, alongX + (start + count) * D), tl(alongLevel + start, alongLevel + start + count), out, slope;
+            runDual(xs, levels, tensor(tx, {count, D}), tensor(tl, {count}), out, slope);
+            std::copy(out.begin(), out.end(), values + start * D);
+            std::copy(slope.begin(), slope.end(), along + start * D);
+        });
+    }
+
+    /// One pass of dual numbers.
+    void runDual(const Tensor& x, const Tensor& level, const Tensor& alongX, const Tensor& alongLevel, std::vector<double>& out, std::vector<double>& along) {
+        const DualLevel dual;
+        const Tensor result = run(at::_make_dual(x, alongX, dual.index()), at::_make_dual(level, alongLevel, dual.index()));
+        const auto parts = at::_unpack_dual(result, dual.index());
+        copy(std::get<0>(parts), out);
+        if (std::get<1>(parts).defined())
+            copy(std::get<1>(parts), along);
+        else
+            along.assign(out.size(), 0.0);
     }
 
     /// Every point D + 1 times, each with one of the tangents: one pass gives all columns of the jacobian.
@@ -121,16 +165,7 @@ struct SpacetimeTorchScript {
                 const std::int64_t k = (start + r) % K;
                 (k < D ? tx[r * D + k] : tl[r]) = 1;
             }
-            {
-                const DualLevel dual;
-                const Tensor result = run(at::_make_dual(xs, tensor(tx, {count, D}), dual.index()), at::_make_dual(levels, tensor(tl, {count}), dual.index()));
-                const auto parts = at::_unpack_dual(result, dual.index());
-                copy(std::get<0>(parts), out);
-                if (std::get<1>(parts).defined())
-                    copy(std::get<1>(parts), along);
-                else
-                    along.assign(out.size(), 0.0);
-            }
+            runDual(xs, levels, tensor(tx, {count, D}), tensor(tl, {count}), out, along);
             for (std::int64_t r = 0; r < count; r++) {
                 const std::int64_t point = (start + r) / K, k = (start + r) % K;
                 for (int i = 0; i < D; i++) {
@@ -229,17 +264,22 @@ struct SpacetimeTorchScript {
     }
 
     void prepare(std::int64_t n, int D, const double* x, const double* level, const double* noise, double levelStep, const std::string& only) {
-        std::vector<double> values(n * D), expected(n * D * (D + 1)), error(n * (D + 1));
+        std::vector<double> values(n * D);
         predict(n, D, x, level, values.data(), nullptr);
         for (std::int64_t r = 0; r < n; r++)
             for (int i = 0; i < D; i++)
                 if (!std::isfinite(values[r * D + i])) {
                     std::string point;
-                    for (int j = 0; j < D; j++)
+                    for (int j = 0; j < std::min(D, 8); j++)
                         point += (j ? ", " : "") + std::to_string(x[r * D + j]);
+                    if (D > 8)
+                        point += ", ...";
                     throw std::runtime_error("forward returned " + std::to_string(values[r * D + i]) + " at x = (" + point + "), logsnr = " + std::to_string(level[r]) +
                                              ", inside the range that log_snr_range promises");
                 }
+        if (noise == nullptr)
+            return;
+        std::vector<double> expected(n * D * (D + 1)), error(n * (D + 1));
         differences(n, D, x, level, noise, levelStep, expected, error);
         std::string complaints;
         // Reverse mode costs 1 + D passes a point, forward mode 2 (D + 1).
@@ -311,6 +351,11 @@ SPACETIME_EXPORT int spacetimeTorchScriptPrepare(SpacetimeTorchScript* module, s
 SPACETIME_EXPORT int spacetimeTorchScriptPredict(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, double* values, double* jacobian,
                                                  char* error, int errorSize) {
     return guarded(error, errorSize, [&] { module->predict(n, D, x, level, values, jacobian); });
+}
+
+SPACETIME_EXPORT int spacetimeTorchScriptAlong(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, const double* alongX,
+                                               const double* alongLevel, double* values, double* along, char* error, int errorSize) {
+    return guarded(error, errorSize, [&] { module->predictAlong(n, D, x, level, alongX, alongLevel, values, along); });
 }
 
 SPACETIME_EXPORT void spacetimeTorchScriptClose(SpacetimeTorchScript* module) { delete module; }

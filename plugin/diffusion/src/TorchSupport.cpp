@@ -3,8 +3,10 @@
 #include "TorchEntry.h"
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <cstdint>
 #include <dlfcn.h>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <torch/csrc/autograd/autograd.h>
@@ -44,6 +46,12 @@ c10::Device deviceFor(const std::string& name) {
     if (!at::hasCUDA())
         throw std::runtime_error("the device cuda was asked for, but this torch finds no usable CUDA device");
     return at::Device(at::kCUDA, 0);
+}
+
+bool isOutOfMemory(const std::exception& e) {
+    const std::string what = e.what();
+    return dynamic_cast<const std::bad_alloc*>(&e) != nullptr || dynamic_cast<const c10::OutOfMemoryError*>(&e) != nullptr ||
+           what.find("can't allocate memory") != std::string::npos || what.find("out of memory") != std::string::npos;
 }
 
 std::mutex& onePass() {

@@ -42,6 +42,9 @@ private:
     int before;
 };
 
+/// What an allocator throws where there is not enough memory, also through the interpreter, which does not hand on its type.
+bool isOutOfMemory(const std::exception& e);
+
 /// Runs `body`; what it throws becomes a message, for nothing may be thrown across the boundary.
 template <class Body>
 int guarded(char* error, size_t size, Body body) {

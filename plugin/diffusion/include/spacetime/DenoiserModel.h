@@ -101,6 +101,13 @@ protected:
     /// The derivatives as central differences of predict(inputs, false), whose relative error is `valueError`.
     Predictions differences(const Inputs& inputs, double valueError) const;
 
+    /// Whole Jacobians of more coordinates are not made: only products with directions.
+    static constexpr int MaxJacobian = 256;
+
+    /// At how many of the trials predictAlong() disagrees with central differences, along a random direction of x or along the level. For subclasses that
+    /// override it, when they open a denoiser; its kinks make up for some.
+    int disagreeingProducts(const Inputs& trials) const;
+
     /// Inputs at random points of the trained range, always the same ones: for tests of a denoiser when it is opened.
     Inputs trialInputs(int n) const;
 

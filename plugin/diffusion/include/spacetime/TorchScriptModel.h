@@ -15,7 +15,8 @@ namespace Spacetime {
  * its parameters, float32 or float64; a module without parameters gets float64.
  *
  * Derivatives are those of reverse-mode automatic differentiation (one pass back for each of the D outputs), or of forward mode where that does not work:
- * the first of the two that agrees with finite differences when the file is opened.
+ * the first of the two that agrees with finite differences when the file is opened. Products with single directions take one pass of forward mode, or
+ * central differences where that does not work; with more than 256 coordinates there are only products.
  *
  * Needs LibTorch, which is opened on first use. Opening a TorchScript file can run code that it holds: open files of people you trust.
  */
@@ -25,13 +26,17 @@ public:
     /// no TorchScript, lack spacetime.json, or whose module does not do what that promises; std::runtime_error where LibTorch cannot be opened.
     static std::unique_ptr<TorchScriptModel> load(const std::string& path, const std::string& device = "cpu", const std::string& derivatives = "");
 
-    /// "forward" or "reverse".
+    /// "forward" or "reverse"; with more than 256 coordinates as productMode().
     const std::string& derivatives() const { return mode; }
+    /// How products with directions are made: "forward" or "differences".
+    std::string productMode() const { return forwardProducts ? "forward" : "differences"; }
     bool isDouble() const { return is64Bit; }
     const std::string& path() const { return file; }
 
 protected:
     Predictions predict(const Inputs& inputs, bool derivatives) const override;
+    Eigen::MatrixXd predictAlong(const Inputs& inputs, const Eigen::MatrixXd& alongX, const Eigen::VectorXd& alongLevel, Eigen::MatrixXd& values) const override;
+    double predictionError() const override;
     double derivativeError() const override;
 
 private:
@@ -40,7 +45,7 @@ private:
 
     std::string file, mode;
     Handle module;
-    bool is64Bit = false;
+    bool is64Bit = false, forwardProducts = true;
 };
 
 }  // namespace Spacetime
