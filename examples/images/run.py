@@ -69,7 +69,7 @@ def trainDigits(pixels: np.ndarray, out: Path, quick: bool, resume: bool, progre
     if resume and file.exists() and not Path(f"{file}.checkpoint").exists():
         progress.say(f"{file} is there")
         return st.ImageModel.load(str(file))
-    return st.trainImages(pixels, file, steps=300 if quick else 1500, seed=SEED, command="python examples/images/run.py" + (" --quick" if quick else ""), resume=resume,
+    return st.trainImages(pixels, file, steps=250 if quick else 1500, seed=SEED, command="python examples/images/run.py" + (" --quick" if quick else ""), resume=resume,
                           progress=lambda step, steps, loss, heldOut: progress.show(f"step {step} of {steps}, loss {loss:.3f}, held out {heldOut:.3f}"))
 
 
@@ -87,7 +87,7 @@ def digitStudy(quick: bool) -> Study:
     compared = [int(typical[d][k]) for d in kept for k in (0, 20)]
     labels = [str(target[k]) for k in compared]
     names = [f"{label}{'ab'[k % 2]}" for k, label in enumerate(labels)]
-    return Study(pixels, pairs, compared, names, labels, logSnr=1.0, densityLogSnr=2.0, beyond=[0], frames=9 if quick else 17, probes=4 if quick else 16, steps=16)
+    return Study(pixels, pairs, compared, names, labels, logSnr=3.0, densityLogSnr=2.0, beyond=[0], frames=9 if quick else 17, probes=4 if quick else 8, steps=12)
 
 
 # ---- the gallery
