@@ -75,7 +75,7 @@ UnetShape UnetShape::forPictures(const ImageShape& image) {
     const int side = std::min(image.height, image.width);
     if (side <= 16) {
         u.patch = 1;
-        u.channels = 32;
+        u.channels = 24;
         u.multipliers = {1, 2};
     }
     // A level, or the patch, is given up where the sides cannot be halved so often.
