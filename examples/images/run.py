@@ -73,13 +73,18 @@ def trainDigits(pixels: np.ndarray, out: Path, quick: bool, resume: bool, progre
                           progress=lambda step, steps, loss, heldOut: progress.show(f"step {step} of {steps}, loss {loss:.3f}, held out {heldOut:.3f}"))
 
 
+def byDistanceFromMean(pixels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """The most typical of some pictures first."""
+    return indices[np.argsort(np.linalg.norm((pixels[indices] - pixels[indices].mean(axis=0)).reshape(len(indices), -1), axis=1))]
+
+
 def digitStudy(quick: bool) -> Study:
     pixels, target = digits(quick)
-    first = {d: np.flatnonzero(target == d) for d in range(10)}
+    typical = {d: byDistanceFromMean(pixels, np.flatnonzero(target == d)) for d in range(10)}
     chosen = [(3, 8), (1, 7), (0, 6), (4, 9), (2, 5)][:2 if quick else 5]
-    pairs = [(f"{a} to {b}", int(first[a][7]), int(first[b][11])) for a, b in chosen]
+    pairs = [(f"{a} to {b}", int(typical[a][0]), int(typical[b][0])) for a, b in chosen]
     kept = range(0, 10, 2) if quick else range(10)
-    compared = [int(first[d][k]) for d in kept for k in (3, 17)]
+    compared = [int(typical[d][k]) for d in kept for k in (0, 20)]
     labels = [str(target[k]) for k in compared]
     names = [f"{label}{'ab'[k % 2]}" for k, label in enumerate(labels)]
     return Study(pixels, pairs, compared, names, labels, logSnr=1.0, densityLogSnr=2.0, beyond=[0], frames=9 if quick else 17, probes=4 if quick else 16, steps=16)

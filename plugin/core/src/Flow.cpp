@@ -105,10 +105,16 @@ private:
         if (!state.allFinite())
             return false;
         const VectorXd logSnr = -2 * tau;
-        const Moments m = model.moments(naturalParameters(vars, state.topRows(D), logSnr), carried == Carried::Nothing ? Order::Mean : Order::Covariance);
+        const MatrixXd eta = naturalParameters(vars, state.topRows(D), logSnr);
         slope.resize(state.rows(), n);
+        if (carried == Carried::Nothing) {
+            // Not as a part of mu, whose first entry costs a denoiser D derivatives.
+            slope = state - model.denoised(eta);
+            return slope.allFinite();
+        }
+        const Moments m = model.moments(eta, Order::Covariance);
         slope.topRows(D) = state.topRows(D) - m.mu.bottomRows(D);
-        for (Index k = 0; k < n && carried != Carried::Nothing; k++) {
+        for (Index k = 0; k < n; k++) {
             const MatrixXd drift = MatrixXd::Identity(D, D) - std::exp(logSnr[k]) * m.J[k].block(first, first, D, D);
             if (carried == Carried::Density)
                 slope(D, k) = -drift.trace();
@@ -438,9 +444,12 @@ MatrixXd sampleReverseSde(const PosteriorModel& model, int count, const Sampling
         const bool last = step == options.steps;
         const double l0 = start + (clean - start) * step / options.steps, variance = last ? 0 : std::exp(-(start + (clean - start) * (step + 1) / options.steps));
         const double r = variance * std::exp(l0);
-        const Moments m = model.moments(flowNaturalParameter(vars, y, l0), options.covariance ? Order::Covariance : Order::Mean);
+        const MatrixXd eta = flowNaturalParameter(vars, y, l0);
+        Moments m;
+        if (options.covariance)
+            m = model.moments(eta, Order::Covariance);
         draw();
-        y = r * y + (1 - r) * m.mu.bottomRows(D);
+        y = r * y + (1 - r) * (options.covariance ? MatrixXd(m.mu.bottomRows(D)) : model.denoised(eta));
         for (int k = 0; k < count; k++) {
             if (!options.covariance) {
                 y.col(k) += std::sqrt(variance * (1 - r)) * noise.col(k);
