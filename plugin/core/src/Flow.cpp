@@ -29,6 +29,9 @@ const double LogSnrTolerance = 1e-9;
 /// log-SNR, for data of unit variance, of noise of 300 of their standard deviations: the skewness left in the marginal is 4e-8 of the data's.
 const double BaseLogSnr = -11.407564949312402;
 
+/// Coordinates of which a covariance is asked where means alone would nearly do.
+const int LargestCovariance = 256;
+
 /// First row of the coordinates in mu and eta.
 int firstRow(const Variables& vars) { return vars.hasQuadratic() ? 1 : 0; }
 
@@ -436,9 +439,14 @@ MatrixXd sampleReverseSde(const PosteriorModel& model, int count, const Sampling
                 noise(i, k) = normal(generators[k]);
         }
     };
-    const GaussianBase base(model, start, where);
     draw();
-    MatrixXd y = (base.factor.matrixL() * noise).colwise() + base.mean;
+    MatrixXd y;
+    if (options.covariance || D <= LargestCovariance) {
+        const GaussianBase base(model, start, where);
+        y = (base.factor.matrixL() * noise).colwise() + base.mean;
+    }
+    else  // next to noise of many standard deviations of the data it is all the same how they are spread
+        y = (std::sqrt(model.dataVariance() + std::exp(-start)) * noise).colwise() + VectorXd(model.denoised(flowNaturalParameter(vars, MatrixXd::Zero(D, 1), start)).col(0));
     for (int step = 0; step <= options.steps; step++) {
         // The step after the last of the grid takes what noise is left.
         const bool last = step == options.steps;
