@@ -101,24 +101,25 @@ def digitStudy(quick: bool) -> Study:
 PAIRS = (("smiling face with smiling eyes", "crying face"), ("cat face", "dog face"), ("blue heart", "sparkling heart"), ("house building", "european castle"), ("red apple", "tangerine"))
 
 
+GROUPS = {
+    "face": ("grinning face", "smiling face with smiling eyes", "crying face", "angry face", "astonished face"),
+    "animal": ("cat face", "dog face", "mouse face", "tiger face", "bear face"),
+    "heart": ("heavy black heart", "blue heart", "green heart", "sparkling heart", "broken heart"),
+    "building": ("house building", "office building", "european castle", "hospital", "school"),
+}
+
+
 def emojiStudy(font: Optional[str]) -> Study:
     import emoji
 
     loaded = emoji.loadFont(font)
-    found = emoji.renderAll(loaded)
-    pixels = found.pictures / 255
-    pairs = [(f"{a} to {b}", found.find(a), found.find(b)) for a, b in PAIRS]
-    groups = {
-        "face": ("grinning face", "smiling face with smiling eyes", "crying face", "angry face", "astonished face"),
-        "animal": ("cat face", "dog face", "mouse face", "tiger face", "bear face"),
-        "heart": ("heavy black heart", "blue heart", "green heart", "sparkling heart", "broken heart"),
-        "building": ("house building", "office building", "european castle", "hospital", "school"),
-    }
-    names = [name for members in groups.values() for name in members]
-    labels = [group for group, members in groups.items() for _ in members]
-    square = emoji.draw(chr(found.codePoints[found.find("red apple")]), loaded)
-    turning = np.stack([emoji.onWhite(square, 32, angle) for angle in np.linspace(0, 60, 13)]) / 255
-    return Study(pixels, pairs, [found.find(n) for n in names], names, labels, logSnr=3.0, densityLogSnr=1.0, beyond=[0, 3], animated=True, sequences={"an apple turns by 60 degrees": turning})
+    compared = [name for members in GROUPS.values() for name in members]
+    names = list(dict.fromkeys([*compared, *(name for pair in PAIRS for name in pair)]))
+    pixels = np.stack([emoji.render(name, loaded) for name in names]) / 255
+    turning = np.stack([emoji.render("grinning face", loaded, angle=angle) for angle in np.linspace(0, 60, 13)]) / 255
+    return Study(pixels, [(f"{a} to {b}", names.index(a), names.index(b)) for a, b in PAIRS], [names.index(name) for name in compared], compared,
+                 [group for group, members in GROUPS.items() for _ in members], logSnr=3.0, densityLogSnr=1.0, beyond=[0, 3], animated=True,
+                 sequences={"a face turns by 60 degrees": turning})
 
 
 # ---- both
