@@ -50,6 +50,7 @@ void bindMatrixFree(nb::module_& m) {
         .def_rw("seed", &MatrixFreeOptions::seed)
         .def_rw("batch", &MatrixFreeOptions::batch)
         .def_rw("minLogSnr", &MatrixFreeOptions::minLogSnr)
+        .def_rw("stiffness", &MatrixFreeOptions::stiffness)
         .def_prop_rw("start", [](const MatrixFreeOptions& o) { return rowsOf(o.start); }, [](MatrixFreeOptions& o, nb::handle eta) { o.start = columnsOf(eta, "start"); });
 
     m.def("matrixFreeGeodesics",

@@ -35,6 +35,7 @@ def matrixFreeGeodesic(
     seed: int = 1,
     batch: int = 0,
     minLogSnr: float | None = None,
+    stiffness: float | None = None,
     start: _core.Curve | np.ndarray | None = None,
     progress: Callable[[float], bool | None] | None = None,
 ) -> _core.MatrixFreeResult:
@@ -62,6 +63,10 @@ def matrixFreeGeodesic(
         Points that go to the model together; 0 chooses. The result does not depend on it.
     minLogSnr : float, optional
         Lower bound along the curve; never below the model's range.
+    stiffness : float, optional
+        A trained denoiser's covariance has negative eigenvalues, to -0.3 noise variances, where a true one has none, and a curve that makes use of them is as
+        short as one likes. So this share of the noise's own covariance is added to the denoiser's while the curve is found, never in its length. 0 for
+        exact models, 0.3 for others.
     start : Curve or array [K, D + 1], optional
         In place of half-circles of a flat prior, of several effective dimensions, the best of which is taken.
     progress : callable(fraction), optional
@@ -82,7 +87,7 @@ def matrixFreeGeodesic(
         if eta.shape != (model.variables.numStatistics,):
             raise ValueError(f"{name}: expected {model.variables.numStatistics} natural parameters, got shape {eta.shape}")
     result, = matrixFreeGeodesics(model, etaA[None], etaB[None], progress=progress, points=points, tolerance=tolerance, maxIterations=maxIterations, probes=probes,
-                                  measureProbes=measureProbes, seed=seed, batch=batch, minLogSnr=minLogSnr, start=start)
+                                  measureProbes=measureProbes, seed=seed, batch=batch, minLogSnr=minLogSnr, stiffness=stiffness, start=start)
     if result.error:
         raise ValueError(result.error)
     if not result.converged:

@@ -2,6 +2,7 @@
 #include "spacetime/MatrixFree.h"
 #include "Probes.h"
 #include "spacetime/Text.h"
+#include <Eigen/QR>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -25,8 +26,12 @@ const int CoarsestSegments = 4;
 const double CoarseTolerance = 3;
 /// Steps that the approximation of the Hessian remembers.
 const size_t Memory = 12;
+/// Stiffness of curves of models that are not exact, see MatrixFreeOptions::stiffness.
+const double InexactStiffness = 0.1;
 /// Longest step of log p, the logarithm of a posterior's precision.
 const double LongestStep = 0.7;
+/// Least curvature along a step, as a share of the springs'.
+const double LeastCurvature = 0.2;
 /// The energy is known to the noise of its probes, and the gradient is not quite its derivative where a denoiser is not quite a gradient field: a step may
 /// raise it by this share.
 const double AllowedRise = 1e-3;
@@ -95,11 +100,26 @@ MatrixXd solveSprings(const VectorXd& k, const VectorXd* extra, MatrixXd right) 
     return right;
 }
 
+/// The system itself times x.
+MatrixXd applySprings(const VectorXd& k, const VectorXd* extra, const MatrixXd& x) {
+    const Index n = x.cols();
+    MatrixXd out(x.rows(), n);
+    for (Index i = 0; i < n; i++) {
+        const double left = k[i] + k[i + 1], right = k[i + 1] + k[i + 2];
+        out.col(i) = (left + right + (extra ? (*extra)[i] : 0)) * x.col(i);
+        if (i > 0)
+            out.col(i) -= left * x.col(i - 1);
+        if (i + 1 < n)
+            out.col(i) -= right * x.col(i + 1);
+    }
+    return out;
+}
+
 /// One pair's way to its geodesic, asked for its products and told the answers, so that many pairs share the model's batches.
 class PairSolver {
 public:
     PairSolver(const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, const MatrixFreeOptions& o)
-        : options(o), D(model.numStatistics() - 1), chart(model.dataVariance()), probes(clean(etaB) - clean(etaA), o.probes, o.seed) {
+        : options(o), D(model.numStatistics() - 1), isExact(model.isExact()), stiffness(std::isnan(o.stiffness) ? (model.isExact() ? 0 : InexactStiffness) : o.stiffness), chart(model.dataVariance()), probes(clean(etaB) - clean(etaA), o.probes, o.seed) {
         lowest = chart.lowest(std::max(o.minLogSnr, model.minLogSnr()));
         for (int n = std::max(2, o.numPoints - 1);; n = (n + 1) / 2) {
             levels.insert(levels.begin(), n);
@@ -305,6 +325,40 @@ private:
             s.gradient(0, i - 1) = p * (s.z.col(i).tail(D).dot(g.tail(D)) - 0.5 * g[0]);
             s.gradient.col(i - 1).tail(D) = p * g.tail(D);
         }
+        for (Index i = 0; stiffness > 0 && i + 1 < n; i++) {
+            const double p = std::exp(s.z(0, i)), q = std::exp(s.z(0, i + 1));
+            const VectorXd dm = (s.z.col(i + 1) - s.z.col(i)).tail(D);
+            const double square = stiffness * dm.squaredNorm();
+            s.sum += 0.5 * (p + q) * square;
+            if (i > 0) {
+                s.gradient(0, i - 1) += 0.5 * p * square;
+                s.gradient.col(i - 1).tail(D) -= stiffness * (p + q) * dm;
+            }
+            if (i + 2 < n) {
+                s.gradient(0, i) += 0.5 * q * square;
+                s.gradient.col(i).tail(D) += stiffness * (p + q) * dm;
+            }
+        }
+        project(s);
+    }
+
+    /// The orthonormal basis of the chord and of the denoised means along the curve, in which steps are taken where the model is not exact.
+    void takeBasis() {
+        if (isExact)
+            return;
+        MatrixXd span(D, state.z.cols() + 1);
+        span.col(0) = clean(state.eta.col(state.eta.cols() - 1)) - clean(state.eta.col(0));
+        const VectorXd middle = state.mu.bottomRows(D).rowwise().mean();
+        span.rightCols(state.z.cols()) = state.mu.bottomRows(D).colwise() - middle;
+        Eigen::ColPivHouseholderQR<MatrixXd> qr(span);
+        qr.setThreshold(1e-3);
+        basis = qr.householderQ() * MatrixXd::Identity(D, std::max<Index>(1, qr.rank()));
+        project(state);
+    }
+
+    void project(NodeState& s) const {
+        if (basis.size() > 0)
+            s.gradient.bottomRows(D) = basis * (basis.transpose() * s.gradient.bottomRows(D));
     }
 
     void chooseStart() {
@@ -317,21 +371,36 @@ private:
         }
         starts.clear();
         lowestSum = state.sum;
+        takeBasis();
         step();
     }
 
     /// The Hessian of a posterior that is isotropic and Gaussian at every node, with the traces measured: springs between neighbours.
-    MatrixXd precondition(const MatrixXd& r) const {
-        const Index n = state.z.cols();
-        const ArrayXd p = state.z.row(0).transpose().array().exp();
-        const VectorXd forU = 0.5 * p.square() * state.square.array().max(1e-12), forM = p.square() * state.trace.array().max(1e-12) / D;
-        VectorXd bent(n - 1);  // what an edge in m costs more where p grows
+    struct Springs {
+        VectorXd forU, forM, extra;  // [N+1] at the nodes for log p and for m; [N-1] what an edge in m costs more where p grows
+    };
+    Springs springs(const NodeState& at) const {
+        const Index n = at.z.cols();
+        const ArrayXd p = at.z.row(0).transpose().array().exp();
+        Springs k;
+        k.forU = 0.5 * p.square() * at.square.array().max(1e-12);
+        k.forM = p.square() * at.trace.array().max(1e-12) / D + stiffness * p;
+        VectorXd bent(n - 1);
         for (Index i = 0; i + 1 < n; i++)
-            bent[i] = 0.5 * (forM[i] + forM[i + 1]) * (state.z.col(i + 1) - state.z.col(i)).tail(D).squaredNorm();
-        const VectorXd extra = bent.head(n - 2) + bent.tail(n - 2);
-        MatrixXd out(D + 1, n - 2);
-        out.row(0) = solveSprings(forU, &extra, r.row(0));
-        out.bottomRows(D) = solveSprings(forM, nullptr, r.bottomRows(D));
+            bent[i] = 0.5 * (k.forM[i] + k.forM[i + 1]) * (at.z.col(i + 1) - at.z.col(i)).tail(D).squaredNorm();
+        k.extra = bent.head(n - 2) + bent.tail(n - 2);
+        return k;
+    }
+    MatrixXd precondition(const Springs& k, const MatrixXd& r) const {
+        MatrixXd out(D + 1, r.cols());
+        out.row(0) = solveSprings(k.forU, &k.extra, r.row(0));
+        out.bottomRows(D) = solveSprings(k.forM, nullptr, r.bottomRows(D));
+        return out;
+    }
+    MatrixXd stretched(const Springs& k, const MatrixXd& x) const {
+        MatrixXd out(D + 1, x.cols());
+        out.row(0) = applySprings(k.forU, &k.extra, x.row(0));
+        out.bottomRows(D) = applySprings(k.forM, nullptr, x.bottomRows(D));
         return out;
     }
 
@@ -350,13 +419,7 @@ private:
             alpha[k] = memory[k].s.cwiseProduct(q).sum() / memory[k].sy;
             q -= alpha[k] * memory[k].y;
         }
-        MatrixXd d = precondition(q);
-        if (!memory.empty()) {
-            const Pair& last = memory.back();
-            const double yHy = last.y.cwiseProduct(precondition(last.y)).sum();
-            if (yHy > 0)
-                d *= last.sy / yHy;
-        }
+        MatrixXd d = precondition(springs(state), q);
         for (size_t k = 0; k < memory.size(); k++)
             d += (alpha[k] - memory[k].y.cwiseProduct(d).sum() / memory[k].sy) * memory[k].s;
         hold(d);
@@ -401,11 +464,17 @@ private:
         const Index inner = course.cols();
         Pair pair{(answer.z - state.z).middleCols(1, inner), answer.gradient - state.gradient, 0};
         pair.sy = pair.s.cwiseProduct(pair.y).sum();
-        if (pair.sy > 0) {
-            memory.push_back(std::move(pair));
-            if (memory.size() > Memory)
-                memory.pop_front();
+        // Damped (Powell 1978): a curvature much below the springs' own would make the next step long, and negative ones, which an inexact denoiser has, endless.
+        const MatrixXd stretch = stretched(springs(answer), pair.s);
+        const double least = LeastCurvature * pair.s.cwiseProduct(stretch).sum();
+        if (pair.sy < least) {
+            const double whole = least / LeastCurvature, share = (whole - least) / (whole - pair.sy);
+            pair.y = share * pair.y + (1 - share) * stretch;
+            pair.sy = least;
         }
+        memory.push_back(std::move(pair));
+        if (memory.size() > Memory)
+            memory.pop_front();
         idle = answer.sum > lowestSum * (1 - 0.1 * options.tolerance) ? idle + 1 : 0;
         lowestSum = std::min(lowestSum, answer.sum);
         state = std::move(answer);
@@ -417,6 +486,7 @@ private:
             return;
         }
         level++;
+        takeBasis();
         trial = resampled(state.z, levels[level]);
         bound(trial);
         memory.clear();
@@ -431,6 +501,8 @@ private:
 
     const MatrixFreeOptions& options;
     const Index D;
+    const bool isExact;
+    const double stiffness;
     const PrecisionChart chart;
     const Probes probes;
     double lowest = 0;
@@ -444,7 +516,7 @@ private:
     MatrixXd at, norms, moved, along;  // answers on the way in
     VectorXd reach;
     bool endKnown[2] = {false, false};
-    MatrixXd endMu;
+    MatrixXd endMu, basis;
     double endTrace[2] = {0, 0}, endSquare[2] = {0, 0};
     std::deque<Pair> memory;
     MatrixXd course;
