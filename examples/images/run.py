@@ -120,7 +120,7 @@ def emojiStudy(font: Optional[str]) -> Study:
     pixels = np.stack([emoji.render(name, loaded) for name in names]) / 255
     turning = np.stack([emoji.render("grinning face", loaded, angle=angle) for angle in np.linspace(0, 60, 13)]) / 255
     return Study(pixels, [(f"{a} to {b}", names.index(a), names.index(b)) for a, b in PAIRS], [names.index(name) for name in compared], compared,
-                 [group for group, members in GROUPS.items() for _ in members], logSnr=-2.0, distanceLogSnr=1.0, densityLogSnr=1.0, beyond=[1, 4], animated=True, levels=(-4, -2, 0, 2, 4),
+                 [group for group, members in GROUPS.items() for _ in members], logSnr=3.0, distanceLogSnr=3.0, densityLogSnr=1.0, beyond=[1, 4], animated=True, levels=(0, 1, 3, 5),
                  sequences={"a face turns by 60 degrees": turning})
 
 
