@@ -200,7 +200,7 @@ class Interpolation:
     evaluations, seconds
         What the frames cost, without the measures.
     curve : Curve or None
-        The geodesic of spacetime.
+        The geodesic of spacetime, with the frames' points as its nodes.
     path : DensityPath or None
         The geodesic of the density.
     """
@@ -389,7 +389,7 @@ def _spacetime(space, ends, logSnr, numFrames, level, options, progress) -> Inte
     eta = equallySpaced(solved.curve, solved.measure.d, numFrames)
     y, levels = space.ofEta(eta)
     result = _decoded(space, "spacetime", y, levels, logSnr)
-    result.converged, result.curve = solved.converged, solved.curve
+    result.converged, result.curve = solved.converged, _core.Curve(space.variables, np.linspace(0, 1, numFrames), eta)
     return result
 
 
