@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -234,6 +235,23 @@ def test_the_program_trains_and_describes(tmp_path):
         assert done.returncode != 0 and why in done.stderr, done.stderr
     done = run("train", tmp_path / "bars.npy", "--variables", "a", "--out", tmp_path / "x.safetensors", "--flips")
     assert done.returncode != 0 and "--flips goes with --images" in done.stderr
+
+
+def test_the_sheet_of_samples_shows_the_nearest_pictures(small, tmp_path):
+    path, model = small
+    np.save(tmp_path / "bars.npy", bars(64))
+    script = Path(__file__).parents[2] / "examples" / "images" / "checkpoint.py"
+    command = [sys.executable, script, "--model", path, "--pictures", tmp_path / "bars.npy", "--out", tmp_path / "sheet", "--samples", "3", "--steps", "4"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "sheet" / "training.json").read_text())
+    assert content["training"] == model.training and content["model"]["parameters"] == model.numParameters
+    samples = np.clip(spacetime.sampleReverseSde(model, 3, steps=4, seed=1, covariance=False), 0, 1)
+    distances = np.linalg.norm(samples[:, None] - bars(64).reshape(64, -1), axis=2).min(1)
+    assert content["samples"]["median_distance_to_nearest_training_picture"] == pytest.approx(np.median(distances), rel=1e-5)
+    for name in ("losses.png", "samples.png"):
+        assert (tmp_path / "sheet" / name).stat().st_size > 500
+    assert "exists" in subprocess.run(command, capture_output=True, text=True).stderr
 
 
 def test_interrupting_the_program_keeps_what_was_learned(tmp_path):
