@@ -83,10 +83,10 @@ from .force import SpacetimeForce  # noqa: E402
 from .freeenergy import FreeEnergyPath, criticalKappa, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
-from .imagemodels import loadModel, trainImages  # noqa: E402
-from .matrixfree import matrixFreeGeodesic, matrixFreeGeodesics, measureWithProbes  # noqa: E402
 from .imagemeasures import psnr, ssim  # noqa: E402
+from .imagemodels import loadModel, trainImages  # noqa: E402
 from .images import Interpolation, PictureSpace, extrapolatePictures, interpolate, interpolationReport  # noqa: E402
+from .matrixfree import matrixFreeGeodesic, matrixFreeGeodesics, measureWithProbes  # noqa: E402
 from .models import saveTorchScript  # noqa: E402
 from .opshandoff import UnbiasedPath, UnbiasedPaths, exportToOpenPathSampling, importFromOpenPathSampling  # noqa: E402
 from .pathdensity import PathDensity, PathSimilarity, pathDensity, pathSimilarity  # noqa: E402

@@ -21,7 +21,7 @@ _GAP, _TEXT = 3, (27, 31, 36)
 
 
 def _image(picture: np.ndarray, scale: int):
-    """A Pillow image of values [H, W, C], enlarged so that every pixel stays a square."""
+    """A Pillow image of values [H, W, C], enlarged smoothly: squares of a few pixels are harder to read than the picture that they stand for."""
     from PIL import Image
 
     values = np.asarray(picture, dtype=float)
@@ -31,7 +31,7 @@ def _image(picture: np.ndarray, scale: int):
         raise ValueError(f"expected a picture [H, W], [H, W, 1] or [H, W, 3] of numbers, got shape {np.shape(picture)}" + (" with NaN" if values.ndim == 3 else ""))
     bytes_ = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
     image = Image.fromarray(np.repeat(bytes_, 3, axis=2) if bytes_.shape[2] == 1 else bytes_)
-    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
 
 
 def _scale(shape: Sequence[int], scale: int | None, target: int = 64) -> int:
@@ -158,7 +158,7 @@ def _place(axis, picture: np.ndarray, at, zoom: float, colour: str = "none") -> 
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     values = np.clip(picture, 0, 1)
-    image = OffsetImage(np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values, zoom=zoom, interpolation="nearest")
+    image = OffsetImage(np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values, zoom=zoom, interpolation="bicubic")
     axis.add_artist(AnnotationBbox(image, at, pad=0.1, frameon=colour != "none", bboxprops=dict(edgecolor=colour, linewidth=1.2)))
 
 

@@ -105,10 +105,16 @@ private:
         if (!state.allFinite())
             return false;
         const VectorXd logSnr = -2 * tau;
-        const Moments m = model.moments(naturalParameters(vars, state.topRows(D), logSnr), carried == Carried::Nothing ? Order::Mean : Order::Covariance);
+        const MatrixXd eta = naturalParameters(vars, state.topRows(D), logSnr);
         slope.resize(state.rows(), n);
+        if (carried == Carried::Nothing) {
+            // Not as a part of mu, whose first entry costs a denoiser D derivatives.
+            slope = state - model.denoised(eta);
+            return slope.allFinite();
+        }
+        const Moments m = model.moments(eta, Order::Covariance);
         slope.topRows(D) = state.topRows(D) - m.mu.bottomRows(D);
-        for (Index k = 0; k < n && carried != Carried::Nothing; k++) {
+        for (Index k = 0; k < n; k++) {
             const MatrixXd drift = MatrixXd::Identity(D, D) - std::exp(logSnr[k]) * m.J[k].block(first, first, D, D);
             if (carried == Carried::Density)
                 slope(D, k) = -drift.trace();
@@ -430,17 +436,25 @@ MatrixXd sampleReverseSde(const PosteriorModel& model, int count, const Sampling
                 noise(i, k) = normal(generators[k]);
         }
     };
-    const GaussianBase base(model, start, where);
     draw();
-    MatrixXd y = (base.factor.matrixL() * noise).colwise() + base.mean;
+    MatrixXd y;
+    if (options.covariance || model.isExact() || vars.numLifted() > 0) {
+        const GaussianBase base(model, start, where);
+        y = (base.factor.matrixL() * noise).colwise() + base.mean;
+    }
+    else  // a denoiser's covariance costs D products, and may have negative eigenvalues; next to noise of many standard deviations its shape is all the same
+        y = (std::sqrt(model.dataVariance() + std::exp(-start)) * noise).colwise() + VectorXd(model.denoised(flowNaturalParameter(vars, MatrixXd::Zero(D, 1), start)).col(0));
     for (int step = 0; step <= options.steps; step++) {
         // The step after the last of the grid takes what noise is left.
         const bool last = step == options.steps;
         const double l0 = start + (clean - start) * step / options.steps, variance = last ? 0 : std::exp(-(start + (clean - start) * (step + 1) / options.steps));
         const double r = variance * std::exp(l0);
-        const Moments m = model.moments(flowNaturalParameter(vars, y, l0), options.covariance ? Order::Covariance : Order::Mean);
+        const MatrixXd eta = flowNaturalParameter(vars, y, l0);
+        Moments m;
+        if (options.covariance)
+            m = model.moments(eta, Order::Covariance);
         draw();
-        y = r * y + (1 - r) * m.mu.bottomRows(D);
+        y = r * y + (1 - r) * (options.covariance ? MatrixXd(m.mu.bottomRows(D)) : model.denoised(eta));
         for (int k = 0; k < count; k++) {
             if (!options.covariance) {
                 y.col(k) += std::sqrt(variance * (1 - r)) * noise.col(k);

@@ -20,8 +20,6 @@ namespace Spacetime {
 namespace {
 
 const char* const NetworkType = "unet";
-/// Up to so many variables a covariance is made of products.
-const int LargestCovariance = 256;
 /// Bytes of activations at the same time.
 const double ActivationMemory = 1e9;
 
@@ -77,7 +75,7 @@ UnetShape UnetShape::forPictures(const ImageShape& image) {
     const int side = std::min(image.height, image.width);
     if (side <= 16) {
         u.patch = 1;
-        u.channels = 32;
+        u.channels = 24;
         u.multipliers = {1, 2};
     }
     // A level, or the patch, is given up where the sides cannot be halved so often.
@@ -166,15 +164,20 @@ ImageModelFile ImageModelFile::read(const std::string& path) {
     return out;
 }
 
-void ImageModelFile::write(const std::string& path) const {
+json ImageModelFile::metadata() const {
     json model = parameters.toJson();
     model.erase("variables");  // thousands, all alike: made from the shape
     model.erase("data_mean");
     model["image"] = {{"height", image.height}, {"width", image.width}, {"channels", image.channels}};
-    model["network"] = {{"type", NetworkType}, {"patch", unet.patch}, {"channels", unet.channels}, {"multipliers", unet.multipliers}, {"blocks", unet.blocks}, {"embedding", unet.embedding}};
+    model["network"] = {{"type", NetworkType}, {"patch", unet.patch}, {"channels", unet.channels}, {"multipliers", unet.multipliers}, {"blocks", unet.blocks}, {"embedding", unet.embedding},
+                        {"parameters", weights.size()}};
     model["training"] = training;
+    return model;
+}
+
+void ImageModelFile::write(const std::string& path) const {
     Safetensors file;
-    file.metadata = {{"format", ModelFormat}, {"version", std::to_string(ModelVersion)}, {"model", model.dump()}};
+    file.metadata = {{"format", ModelFormat}, {"version", std::to_string(ModelVersion)}, {"model", metadata().dump()}};
     auto at = weights.begin();
     for (const UnetTensor& t : unetTensors(checkedShape(image, unet, "ImageModel"))) {
         file.tensors[t.name] = {Safetensors::Tensor::Type::Float32, t.shape, {at, at + t.size()}};
@@ -209,16 +212,6 @@ void ImageModel::setActivationMemory(double bytes) {
     memory = bytes;
 }
 
-json ImageModel::metadata() const {
-    json j = parameters().toJson();
-    for (const char* key : {"variables", "data_mean"})
-        j.erase(key);
-    j["image"] = {{"height", image.height}, {"width", image.width}, {"channels", image.channels}};
-    j["network"] = {{"type", NetworkType}, {"patch", shape.patch}, {"channels", shape.channels}, {"multipliers", shape.multipliers}, {"blocks", shape.blocks}, {"embedding", shape.embedding}, {"parameters", count}};
-    j["training"] = json::parse(record);
-    return j;
-}
-
 MatrixXd ImageModel::run(const Inputs& inputs, const MatrixXd* alongX, const VectorXd* alongLevel, MatrixXd& values) const {
     const Index n = inputs.x.cols(), D = inputs.x.rows();
     MatrixXd slopes(alongX == nullptr ? 0 : D, n);
@@ -243,9 +236,6 @@ ImageModel::Predictions ImageModel::predict(const Inputs& inputs, bool derivativ
         run(inputs, nullptr, nullptr, out.values);
         return out;
     }
-    if (D > LargestCovariance)
-        throw std::invalid_argument(quoted(path) + ": whole covariances are offered for up to " + std::to_string(LargestCovariance) + " variables, this model has " +
-                                    std::to_string(D) + " (" + toString(image) + "): use what needs products only, products() and matrixFreeGeodesic()");
     // The point D + 1 times, each with one of the directions.
     const Index K = D + 1;
     out.values.resize(D, n);
@@ -258,6 +248,12 @@ ImageModel::Predictions ImageModel::predict(const Inputs& inputs, bool derivativ
         out.values.col(i) = values.col(0);
     }
     return out;
+}
+
+json describeModel(const std::string& path) {
+    if (networkType(describe(Safetensors::read(path), "'" + path + "'")) == NetworkType)
+        return ImageModelFile::read(path).metadata();
+    return NetworkModel::load(path)->metadata();
 }
 
 std::unique_ptr<PosteriorModel> loadModel(const std::string& path, const std::string& device) {
