@@ -153,7 +153,7 @@ std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::
         const auto& items = variables.items();
         const bool saysKinds = std::any_of(items.begin(), items.end(), [](const Variable& v) { return v.kind != Variable::Kind::Number; });
         if (saysKinds && !(line.has("euclidean") ? variables.euclidean() : variables).compatible(*known))
-            throw std::invalid_argument("'" + path + "': its variables (" + variables.toJson().dump() + ") are not those of the model (" + known->toJson().dump() + ")");
+            throw std::invalid_argument("'" + path + "': its variables (" + describe(variables) + ") are not those of the model (" + describe(*known) + ")");
         variables = *known;
     }
     else if (line.has("variables"))
@@ -225,6 +225,13 @@ bool SolverProgress::operator()(double fraction) const {
     if (show && fraction >= 0)
         std::fprintf(stderr, "\rsolving %3.0f %%", 100 * fraction);
     return !InterruptGuard::interrupted();
+}
+
+std::string describe(const Variables& variables) {
+    const int shown = 12;
+    if (variables.size() <= shown)
+        return variables.toJson().dump();
+    return std::to_string(variables.size()) + " of them, '" + variables[0].name + "' to '" + variables[variables.size() - 1].name + "'";
 }
 
 bool endsWith(const std::string& s, const std::string& ending) { return s.size() >= ending.size() && s.compare(s.size() - ending.size(), ending.size(), ending) == 0; }

@@ -89,6 +89,9 @@ std::string windingFile(const std::string& out, size_t i);
 /// "phi short way, psi long way"; "-" where nothing is periodic.
 std::string windingText(const Variables& vars, const std::vector<int>& windings);
 
+/// Variables in an error: as JSON, or how many there are of those of a picture.
+std::string describe(const Variables& variables);
+
 bool endsWith(const std::string& s, const std::string& ending);
 
 /// Fails now, not after an hour's work, where the output exists and must not be overwritten.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "DensityInput.h"
+#include "Points.h"
 #include "spacetime/Samples.h"
 #include "spacetime/Text.h"
 #include <cmath>
@@ -32,8 +33,8 @@ double openGuide(const CommandLine& line, const std::string& guide, Density& den
         for (int i = 0; fits && i < vars.size(); i++)
             fits = vars[i].period == 0 && vars[i].shift == 0 && vars[i].scale == 1;
     if (!fits)
-        throw std::invalid_argument("--guide: the variables of '" + guide + "' (" + other.toJson().dump() + ") are not those of the model (" +
-                                    vars.toJson().dump() + ")");
+        throw std::invalid_argument("--guide: the variables of '" + guide + "' (" + describe(other) + ") are not those of the model (" +
+                                    describe(vars) + ")");
     density.models.push_back(std::move(model));
     return weight;
 }
@@ -86,25 +87,7 @@ Density openDensity(const CommandLine& line) {
 }
 
 VectorXd readPoint(const CommandLine& line, const std::string& name, const Density& density) {
-    const std::string given = line.require(name);
-    std::string place = "--" + name;
-    VectorXd raw;
-    if (given.rfind('@', 0) == 0) {
-        const std::string file = given.substr(1);
-        const MatrixXd points = readSamples(file).raw;
-        place += ": '" + file + "'";
-        if (points.cols() != 1)
-            throw std::invalid_argument(place + ": expected one point, a row of " + std::to_string(density.variables().size()) + " numbers, got " +
-                                        std::to_string(points.cols()) + " rows");
-        raw = points.col(0);
-    }
-    else {
-        const std::vector<double> numbers = line.numbers(name);
-        raw = VectorXd::Map(numbers.data(), numbers.size());
-    }
-    if (raw.size() != density.variables().size())
-        throw std::invalid_argument(place + ": expected " + std::to_string(density.variables().size()) + " numbers, one a variable, got " + std::to_string(raw.size()));
-    return density.own().coordinates(raw);
+    return density.own().coordinates(readRawPoint(line, name, *density.models[0]));
 }
 
 GivenPath readPath(const CommandLine& line, const std::string& name, const Density& density) {
@@ -113,8 +96,8 @@ GivenPath readPath(const CommandLine& line, const std::string& name, const Densi
     if (endsWith(file, ".json")) {
         const DensityPathFile saved = loadDensityPath(file);
         if (!saved.variables.compatible(vars))
-            throw std::invalid_argument("--" + name + ": the variables of '" + file + "' (" + saved.variables.toJson().dump() + ") are not those of the model (" +
-                                        vars.toJson().dump() + ")");
+            throw std::invalid_argument("--" + name + ": the variables of '" + file + "' (" + describe(saved.variables) + ") are not those of the model (" +
+                                        describe(vars) + ")");
         return {saved.path.x, saved.path.tau, saved.path.sphere};
     }
     const MatrixXd raw = readSamples(file).raw;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "CommandLine.h"
 #include "Commands.h"
+#include "MatrixFree.h"
 #include "spacetime/Files.h"
 #include "spacetime/Text.h"
 #include <cmath>
@@ -51,20 +52,24 @@ std::vector<std::vector<double>> readPairs(const std::string& path, int n) {
 
 int runDistance(const std::vector<std::string>& words) {
     po::options_description options("Distance");
-    options.add_options()("pairs", po::value<std::string>(), "CSV file, 2 n numbers a row: a pair of clean points (rad, nm)")("from", po::value<std::string>(), "one pair: a,b,...")(
+    options.add_options()("pairs", po::value<std::string>(), "CSV file, 2 n numbers a row: a pair of clean points (rad, nm)")("from", po::value<std::string>(), "one pair: a,b,..., or @FILE")("images", po::value<std::string>(), "of models of pictures: all pairs of a folder or .npy file")(
         "to", po::value<std::string>(), "its other end")("log-snr", po::value<std::string>(), "log-SNR of both ends (4); the distance depends on it")(
-        "points", po::value<std::string>(), "nodes of each curve (65)")("tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-4)")(
+        "points", po::value<std::string>(), "nodes of each curve (65; 17 of pictures)")("seed", po::value<std::string>(), "of probes (1)")("tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-4)")(
         "threads", po::value<std::string>(), "pairs solved at the same time (all cores)")("out", po::value<std::string>(), "CSV file to write: distance,length,speed_gap,converged a pair");
-    options.add(constraintOptions()).add(modelOptions());
+    options.add(constraintOptions()).add(largeOptions()).add(modelOptions());
     const CommandLine line("distance MODEL --pairs FILE.csv | --from a,b --to a,b [options]", options, "", words);
     if (line.helped())
         return 0;
-    if (line.has("pairs") == (line.has("from") || line.has("to")))
-        throw std::invalid_argument("give either --pairs or --from and --to");
     if (line.has("out"))
         checkOutput(line.text("out"), line.overwrite());
+    if (line.has("pairs") + line.has("images") + (line.has("from") || line.has("to")) != 1)
+        throw std::invalid_argument("give one of --pairs, --images, and --from with --to");
     double temperature;
     const auto model = openModel(line, temperature);
+    if (isLarge(*model) && !line.has("pairs"))
+        return largeDistance(line, *model);
+    if (line.has("images"))
+        throw std::invalid_argument("--images needs a model of pictures");
     const Variables& vars = model->variables();
     const int n = vars.size();
     std::vector<std::vector<double>> pairs;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "CommandLine.h"
 #include "Commands.h"
+#include "MatrixFree.h"
 #include "spacetime/DenoiserModel.h"
 #include "spacetime/Solver.h"
 #include "spacetime/Text.h"
@@ -45,9 +46,9 @@ VectorXd endPoint(const Variables& vars, const std::vector<double>& given, doubl
 
 int runGeodesic(const std::vector<std::string>& words) {
     po::options_description options("Geodesic");
-    options.add_options()("from", po::value<std::string>(), "start, clean coordinates a,b,... (rad, nm)")("to", po::value<std::string>(), "end")(
+    options.add_options()("from", po::value<std::string>(), "start, clean coordinates a,b,... (rad, nm), or @FILE: a row of numbers, or a picture")("to", po::value<std::string>(), "end")(
         "out", po::value<std::string>(), "curve file to write, curve.json")("log-snr", po::value<std::string>(), "log-SNR of the ends (4), or one for each: a,b; kappa = e^L for torsions")(
-        "points", po::value<std::string>(), "nodes of the curve (129)")(
+        "points", po::value<std::string>(), "nodes of the curve (129; 17 of pictures)")(
         "barrier-weight", po::value<std::string>(), "W of the metric exp(2 W psi*) ds_FR^2: above 0 the curve goes round free-energy barriers")(
         "penalty", po::value<std::string>(), "L,WEIGHT: adds WEIGHT times the mean of softplus_10(L - log-SNR) to the energy")("route", po::value<std::string>(),
                                                                                  "shortest, lowest (the winding whose highest free energy is lowest) or all: which curve comes first")(
@@ -57,7 +58,7 @@ int runGeodesic(const std::vector<std::string>& words) {
         "noisy", "the points given are noisy: x itself, and kappa,phi0 pairs for torsions")("schedule", po::value<std::string>(), "of noisy points: vp, cosine, ve or flow (the model's own; vp)")(
         "tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-6)")("temperature", po::value<std::string>(), "K; turns kT into kJ/mol")(
         "seed", po::value<std::string>(), "of the directions of further starts (1)");
-    options.add(constraintOptions()).add(modelOptions());
+    options.add(constraintOptions()).add(largeOptions()).add(modelOptions());
     const CommandLine line("geodesic MODEL --from a,b --to a,b --out curve.json [options]", options, "", words);
     if (line.helped())
         return 0;
@@ -66,6 +67,8 @@ int runGeodesic(const std::vector<std::string>& words) {
     double temperature;
     const auto model = openModel(line, temperature);
     temperature = line.number("temperature", temperature);
+    if (isLarge(*model))
+        return largeGeodesic(line, *model, out);
     const Variables& vars = model->variables();
     if (vars.numLifted() > 0)  // other windings may follow
         checkOutput(windingFile(out, 1), line.overwrite());
@@ -101,7 +104,7 @@ int runGeodesic(const std::vector<std::string>& words) {
     if (line.has("start")) {
         const Curve start = Curve::load(line.text("start"));
         if (!start.variables().compatible(vars))
-            throw std::invalid_argument("--start: the curve's variables (" + start.variables().toJson().dump() + ") are not those of the model");
+            throw std::invalid_argument("--start: the curve's variables (" + describe(start.variables()) + ") are not those of the model");
         o.start = start.eta();
     }
     if (line.has("route")) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "CommandLine.h"
 #include "Commands.h"
+#include "MatrixFree.h"
 #include "spacetime/Samples.h"
 #include "spacetime/Solver.h"
 #include "spacetime/Text.h"
@@ -18,7 +19,7 @@ int runMeasure(const std::vector<std::string>& words) {
     po::options_description options("Measure");
     options.add_options()("curve", po::value<std::string>(), "curve file")("temperature", po::value<std::string>(), "K; turns kJ/mol into kT")(
         "reference", po::value<std::string>(), "samples whose exact posterior the model is judged against at the curve's points, FILE.npz|npy|csv");
-    options.add(constraintOptions()).add(modelOptions());
+    options.add(constraintOptions()).add(largeOptions()).add(modelOptions());
     const CommandLine line("measure MODEL --curve curve.json [options]", options, "", words);
     if (line.helped())
         return 0;
@@ -26,7 +27,9 @@ int runMeasure(const std::vector<std::string>& words) {
     double temperature;
     const auto model = openModel(line, temperature);
     if (!model->variables().compatible(curve.variables()))
-        throw std::invalid_argument("the model's variables (" + model->variables().toJson().dump() + ") are not those of the curve (" + curve.variables().toJson().dump() + ")");
+        throw std::invalid_argument("the model's variables (" + describe(model->variables()) + ") are not those of the curve (" + describe(curve.variables()) + ")");
+    if (isLarge(*model))
+        return largeMeasure(line, *model, curve);
     temperature = line.number("temperature", temperature > 0 ? temperature : curve.temperature);
     GeodesicOptions o;
     readConstraints(line, model->variables(), temperature, o);

@@ -56,6 +56,7 @@ from .density import (  # noqa: E402
     lerp,
     slerp,
 )
+from .editdistance import EditDistances, editDistances  # noqa: E402
 from .estimates import Estimate  # noqa: E402
 from .estimators import FreeEnergies, FreeEnergyHistogram, mbar, thermodynamicIntegration  # noqa: E402
 from .exchange import (  # noqa: E402
@@ -82,7 +83,9 @@ from .force import SpacetimeForce  # noqa: E402
 from .freeenergy import FreeEnergyPath, criticalKappa, highestFreeEnergy, minimumFreeEnergyPath, stiffness  # noqa: E402
 from .geodesics import Region, distance, geodesic, geodesics, geodesicsOfPairs, straightLine, train  # noqa: E402
 from .geometry import exponentialMap, fisherInformation, jeffreysDivergence, klDivergence, logarithmMap, logPartition  # noqa: E402
+from .imagemeasures import psnr, ssim  # noqa: E402
 from .imagemodels import loadModel, trainImages  # noqa: E402
+from .images import Interpolation, PictureSpace, extrapolatePictures, interpolate, interpolationReport  # noqa: E402
 from .matrixfree import matrixFreeGeodesic, matrixFreeGeodesics, measureWithProbes  # noqa: E402
 from .models import saveTorchScript  # noqa: E402
 from .opshandoff import UnbiasedPath, UnbiasedPaths, exportToOpenPathSampling, importFromOpenPathSampling  # noqa: E402

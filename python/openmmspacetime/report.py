@@ -52,6 +52,10 @@ class _Known(dict):
         return math.nan
 
 
+def _kind(picture: bytes) -> str:
+    return "gif" if picture.startswith(b"GIF8") else "png"
+
+
 def _plain(value: Any) -> Any:
     """`value` in types that JSON knows; NaN becomes null."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -184,7 +188,7 @@ class Report:
 
         Parameters
         ----------
-        figure : matplotlib Figure, or path of a PNG file
+        figure : matplotlib Figure, or path of a PNG or GIF file
         title, caption : str
         """
         if hasattr(figure, "savefig"):
@@ -193,8 +197,8 @@ class Report:
             data = buffer.getvalue()
         else:
             data = Path(figure).read_bytes()
-        if not data.startswith(b"\x89PNG"):
-            raise ValueError(f"Report.addFigure: expected a matplotlib figure or a PNG file, got {figure!r}")
+        if not data.startswith((b"\x89PNG", b"GIF8")):
+            raise ValueError(f"Report.addFigure: expected a matplotlib figure, a PNG or a GIF file, got {figure!r}")
         self._figures.append((data, title, caption))
 
     def save(self, path: Union[str, Path], overwrite: bool = True) -> Path:
@@ -243,7 +247,7 @@ class Report:
         once = "".join(f"<tr><th>{e(k)}</th><td>{v:,}</td></tr>" for k, v in self.oneOff.items())
         settings = "".join(f"<tr><th>{e(str(k))}</th><td>{e(str(v))}</td></tr>" for k, v in self.settings.items())
         figures = "".join(
-            f'<figure><h2>{e(title)}</h2><img alt="{e(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+            f'<figure><h2>{e(title)}</h2><img alt="{e(title)}" src="data:image/{_kind(data)};base64,{base64.b64encode(data).decode()}">'
             f"<figcaption>{e(caption)}</figcaption></figure>\n" for data, title, caption in self._figures)
         return _PAGE.format(
             title=e(self.title), head=head, body=body, figures=figures,

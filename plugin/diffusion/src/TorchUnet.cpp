@@ -17,6 +17,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/rsqrt.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/upsample_nearest2d.h>
@@ -39,6 +40,7 @@ namespace {
 /// Angular frequencies of the noise level c_noise = -l/8: from a tenth to 1.5 a unit of log-SNR. Faster ones would make the derivative by it noise.
 const double LowestFrequency = 0.8, HighestFrequency = 12;
 const std::int64_t LargestGroups = 8;  ///< of a group norm
+const double NormEpsilon = 1e-5;           ///< LibTorch's own
 const std::int64_t LargestPortion = 256;
 /// Share of the pictures trained on at log-SNR uniform in the range; the others get log sigma as Karras et al. draw it: curves go where samplers do not.
 const double UniformShare = 0.2, SigmaMean = -1.0, SigmaSpread = 1.4;
@@ -62,9 +64,9 @@ public:
 
     std::int64_t size() const { return static_cast<std::int64_t>(s.height) * s.width * s.channels; }
 
-    /// x [B x D] and level [B] to [B x D].
-    Tensor forward(const Tensor& x, const Tensor& level) const {
-        Weights w(*this);
+    /// x [B x D] and level [B] to [B x D]. In forward mode of operators that have one.
+    Tensor forward(const Tensor& x, const Tensor& level, bool forwardMode = false) const {
+        Weights w(*this, forwardMode);
         const std::int64_t B = x.size(0), h = s.height / s.patch, v = s.width / s.patch, c = s.channels, q = s.patch;
         const Tensor angles = level.unsqueeze(1) * frequencies;
         const Tensor embedding = at::silu(w.linear(at::silu(w.linear(at::cat({at::cos(angles), at::sin(angles)}, 1)))));
@@ -95,7 +97,7 @@ private:
     /// The weights, taken one after the other.
     class Weights {
     public:
-        explicit Weights(const Unet& net) : shapes(net.shapes), parts(net.flat.split_with_sizes(net.sizes)) {}
+        Weights(const Unet& net, bool composed) : shapes(net.shapes), parts(net.flat.split_with_sizes(net.sizes)), composed(composed) {}
         Tensor next() {
             const Tensor t = parts[at].view(shapes[at]);
             at++;
@@ -112,12 +114,20 @@ private:
         }
         Tensor norm(const Tensor& x) {
             const Tensor w = next(), b = next();
-            return at::group_norm(x, std::gcd(LargestGroups, x.size(1)), w, b);
+            const std::int64_t C = x.size(1), groups = std::gcd(LargestGroups, C);
+            if (!composed)
+                return at::group_norm(x, groups, w, b);
+            // LibTorch's own has no forward mode for channels that lie together in memory.
+            const Tensor parts = x.view({x.size(0), groups, C / groups, x.size(2), x.size(3)});
+            const Tensor centred = parts - parts.mean({2, 3, 4}, true);
+            const Tensor scaled = centred * at::rsqrt(centred.square().mean({2, 3, 4}, true) + NormEpsilon);
+            return scaled.view(x.sizes()) * w.view({1, C, 1, 1}) + b.view({1, C, 1, 1});
         }
 
     private:
         const std::vector<std::vector<std::int64_t>>& shapes;
         std::vector<Tensor> parts;
+        bool composed;
         size_t at = 0;
     };
 
@@ -345,7 +355,7 @@ struct SpacetimeUnet {
             return;
         }
         const DualLevel dual;
-        const Tensor result = net.forward(at::_make_dual(xs, tensor(alongX, {n, D}), dual.index()), at::_make_dual(levels, tensor(alongLevel, {n}), dual.index()));
+        const Tensor result = net.forward(at::_make_dual(xs, tensor(alongX, {n, D}), dual.index()), at::_make_dual(levels, tensor(alongLevel, {n}), dual.index()), true);
         const auto parts = at::_unpack_dual(result, dual.index());
         copy(std::get<0>(parts), values);
         copy(std::get<1>(parts), slopes);
