@@ -8,7 +8,7 @@ points of the curve, then 250 at 64. Its learning rate is the best of three, fou
 Reported: points at which the denoiser is evaluated, these as forward passes (what a point of either way costs over a plain evaluation is measured), seconds, and
 length and energy of the curves at 64 segments, by the same probes for both, with standard errors over the probes.
 
-    python imagebench.py [--model M.safetensors --pictures DIR|FILE.npy] [--pairs 3] [--seeds 1 2] [--log-snr 0] [--full]
+    python imagebench.py [--model M.safetensors --pictures DIR|FILE.npy] [--pairs 3] [--seeds 1 2] [--log-snr 1] [--full]
 
 By default 8x8 digits and a small model, trained first (a minute); --full takes the emoji and the model that ships. Prints Markdown.
 """
@@ -152,7 +152,17 @@ def choosePairs(pictures, count, seed=1):
     return pairs[np.argsort(-distances)[: 20 * count : 20]]
 
 
-def compare(model, unet, pictures, pairs, seeds, logSnr, stages=STAGES, rates=RATES, probes=32):
+def ownCurve(model, a, b, nodes, seed):
+    """The solver's result, its curve at SEGMENTS segments of equal parameter, and CPU seconds."""
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table says which did not converge
+        result = st.matrixFreeGeodesic(model, a, b, points=nodes, seed=seed, measureProbes=2)
+    cpu = time.process_time() - start
+    return result, np.array([result.curve.evaluate(s) for s in np.linspace(0, 1, SEGMENTS + 1)]), cpu
+
+
+def compare(model, unet, pictures, pairs, seeds, logSnr, nodes, stages=STAGES, rates=RATES, probes=32):
     flat = pictures.reshape(len(pictures), -1)
     eta = [st.latentParameter(model, st.encode(model, flat[list(pair)], logSnr, schedule="ve", solver="heun", steps=24), logSnr, schedule="ve") for pair in pairs]
     published, own = costs(model, unet, *eta[0])
@@ -176,20 +186,17 @@ def compare(model, unet, pictures, pairs, seeds, logSnr, stages=STAGES, rates=RA
         for seed in seeds:
             found = tried[best][:2] if k == 0 and seed == seeds[0] else runPublished(unet, a, b, best, seed, stages, f"pair {k + 1}")
             showProgress("")
-            start = time.process_time()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                result = st.matrixFreeGeodesic(model, a, b, points=SEGMENTS + 1, seed=seed, measureProbes=2)
-            cpu = time.process_time() - start
-            rows = [("published", found[1], published, found[0].cpuSeconds, found[0].seconds, measure(found[0].eta()), "600 steps" if stages is STAGES else "short"),
-                    ("this solver", result.evaluations, own, cpu, result.seconds, measure(result.curve), "yes" if result.converged else f"no ({result.residual:.1e})")]
+            rows = [("published", found[1], published, found[0].cpuSeconds, found[0].seconds, measure(found[0].eta()), "600 steps" if stages is STAGES else "short")]
+            for n in nodes:
+                result, curve, cpu = ownCurve(model, a, b, n, seed)
+                rows.append((f"this solver, {n} nodes", result.evaluations, own, cpu, result.seconds, measure(curve), "yes" if result.converged else f"no ({result.residual:.1e})"))
             for name, count, factor, cpuSeconds, wall, m, converged in rows:
                 print(f"| {k + 1} | {seed} | {name} | {count:,} | {count * factor:,.0f} | {cpuSeconds:.1f} | {wall:.1f} | {m.length:.2f} ± {m.lengthError:.2f} | {m.energy:.0f} ± {m.energyError:.0f} | "
                       f"{m.speedGap:.3f} | {m.negativeEdges} | {converged} |", flush=True)
-            fewer.append((found[1] / result.evaluations, found[1] * published / (result.evaluations * own), rows[0][3] / max(cpu, 1e-3)))
+            fewer.append((found[1] / rows[1][1], found[1] * published / (rows[1][1] * own), rows[0][3] / max(rows[1][3], 1e-3)))
             worse += rows[1][5].length - rows[1][5].lengthError > rows[0][5].length + rows[0][5].lengthError
     fewer = np.array(fewer)
-    print(f"\nMedian over {len(fewer)} runs (range): {np.median(fewer[:, 0]):.0f} ({fewer[:, 0].min():.0f} to {fewer[:, 0].max():.0f}) times fewer evaluations, "
+    print(f"\n{nodes[0]} nodes, median over {len(fewer)} runs (range): {np.median(fewer[:, 0]):.0f} ({fewer[:, 0].min():.0f} to {fewer[:, 0].max():.0f}) times fewer evaluations, "
           f"{np.median(fewer[:, 1]):.0f} ({fewer[:, 1].min():.0f} to {fewer[:, 1].max():.0f}) times fewer forward passes, {np.median(fewer[:, 2]):.0f} times less CPU time.")
     print(f"Aim, {AIM} times fewer evaluations at an equal or lower length: {'met' if fewer[:, 0].min() >= AIM and not worse else 'MISSED'}"
           + (f"; the length is larger beyond both standard errors in {worse} of {len(fewer)} runs." if worse else "."))
@@ -201,7 +208,8 @@ def main():
     parser.add_argument("--pictures", help="folder or .npy file of pictures")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--log-snr", type=float, default=0.0, help="of the ends")
+    parser.add_argument("--log-snr", type=float, default=1.0, help="of the ends")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[17, 65], help="of this solver; the first is compared with the published way, whose spline has 18")
     parser.add_argument("--full", action="store_true", help="the emoji and the model that ships")
     parser.add_argument("--short", action="store_true", help="a hundredth of the published steps: for tests of this script")
     options = parser.parse_args()
@@ -220,7 +228,7 @@ def main():
         print(f"## Geodesics of pictures: {'emoji' if options.full else 'digits' if options.model is None else pathlib.Path(path).name}, D = {len(model.variables)}, "
               f"{model.numParameters:,} parameters, ends at log-SNR {options.log_snr:g}\n")
         stages = [(steps // 100, points) for steps, points in STAGES] if options.short else STAGES
-        compare(model, unet, pictures, choosePairs(pictures, options.pairs), options.seeds, options.log_snr, stages, RATES[:2] if options.short else RATES)
+        compare(model, unet, pictures, choosePairs(pictures, options.pairs), options.seeds, options.log_snr, options.nodes, stages, RATES[:2] if options.short else RATES)
 
 
 def emoji(path):
