@@ -56,6 +56,15 @@ def torchModel(
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.overrides import TorchFunctionMode
+
+    class ContiguousNorms(TorchFunctionMode):
+        """The forward mode of torch's group norm fails for inputs whose channels do not lie one after the other, as those of attention."""
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function in (torch.group_norm, torch.nn.functional.group_norm) and args:
+                args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
+            return function(*args, **(kwargs or {}))
 
     height, width, channels = (int(n) for n in shape)
     portion = [int(batch)]
@@ -100,7 +109,7 @@ def torchModel(
         def work(begin, end):
             part = slice(begin, end)
             # Fused kernels of attention have no forward mode.
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), ContiguousNorms():
                 value, slope = torch.func.jvp(network, (pictures(x[part]), levels(logSnr[part])), (pictures(alongX[part]), levels(alongLogSnr[part])))
             return rows(value, end - begin), rows(slope, end - begin)
 

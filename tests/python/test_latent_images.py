@@ -262,7 +262,7 @@ def testEdm2Script(tmp_path, monkeypatch, capsys):
     for name in "ab":
         st.writePng(tmp_path / f"{name}.png", rng.random((4, 4, 3)))
     arguments = ["edm2.py", "--network", str(tmp_path / "net.pkl"), "--repository", str(repository), "--from", str(tmp_path / "a.png"), "--to", str(tmp_path / "b.png"),
-                 "--out", str(tmp_path / "out"), "--frames", "5", "--label", "1", "--device", "cpu"]
+                 "--out", str(tmp_path / "out"), "--frames", "5", "--steps", "12", "--probes", "2", "--label", "1", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", arguments)
     edm2.main()
     assert "net.pkl: 4 x 4 pixels, 48 values" in capsys.readouterr().out
