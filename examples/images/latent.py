@@ -94,23 +94,19 @@ def denoiser(unet, scheduler, text=None):
     return network, prediction, (max(float(table[0]), -9.0), float(table[-1]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pipeline", required=True, help="folder of the model")
-    parser.add_argument("--prompt", default="", help="for models with a text encoder (default: empty)")
-    parser.add_argument("--size", type=int, help="of the pictures in pixels (default: what the U-Net was trained on)")
-    morph.addArguments(parser)
-    options = parser.parse_args()
+def prepare(options: argparse.Namespace):
+    """The model of the latents, the autoencoder and the two pictures."""
     device = morph.chooseDevice(options.device)
     pipeline, vae, unet, scheduler = load(options.pipeline, device)
-    import openmmspacetime as st
     import torch
+
+    import openmmspacetime as st
 
     text = None
     if hasattr(pipeline, "encode_prompt"):
         with torch.no_grad():
             text = pipeline.encode_prompt(options.prompt, device, 1, False)[0]
-    elif getattr(unet.config, "cross_attention_dim", None) and hasattr(pipeline, "bert"):
+    elif hasattr(pipeline, "bert"):
         sys.exit("latent.py: this pipeline's text encoder is of a kind that is not supported")
     autoencoder = Autoencoder(vae, device)
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -122,8 +118,20 @@ def main() -> None:
     unet.eval().requires_grad_(False)
     network, prediction, levels = denoiser(unet, scheduler, text)
     model = st.torchModel(network, latents.shape[1:], "vp", prediction, levels, dataVariance=float(np.var(latents)), device=device, batch=options.batch)
-    print(f"{os.path.basename(os.path.normpath(options.pipeline))}: {len(model.variables):,} latent values ({' x '.join(map(str, latents.shape[1:]))}), prediction {prediction}, "
-          f"log-SNR {levels[0]:.1f} to {levels[1]:.1f}; the autoencoder alone changes the pictures by {np.sqrt(np.mean((autoencoder.decode(latents) - pictures) ** 2)):.3f} (RMS)", flush=True)
+    lost = np.sqrt(np.mean((autoencoder.decode(latents) - pictures) ** 2))
+    print(f"{len(model.variables):,} latent values ({' x '.join(map(str, latents.shape[1:]))}), prediction {prediction}, log-SNR {levels[0]:.1f} to {levels[1]:.1f}; "
+          f"the autoencoder alone changes the pictures by {lost:.3f} (RMS)", flush=True)
+    return model, autoencoder, pictures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", required=True, help="folder of the model")
+    parser.add_argument("--prompt", default="", help="for models with a text encoder (default: empty)")
+    parser.add_argument("--size", type=int, help="of the pictures in pixels (default: what the U-Net was trained on)")
+    morph.addArguments(parser)
+    options = parser.parse_args()
+    model, autoencoder, pictures = prepare(options)
     morph.run(model, autoencoder.encode, autoencoder.decode, pictures, options, f"Latent diffusion: {os.path.basename(os.path.normpath(options.pipeline))}")
 
 

@@ -277,8 +277,8 @@ def testEdm2Script(tmp_path, monkeypatch, capsys):
         edm2.main()
 
 
-def testPipelineOfDiffusers(tmp_path, monkeypatch):
-    """The whole of latent.py, with a tiny pipeline of random weights; where diffusers is installed."""
+def testPipelineOfDiffusers(tmp_path):
+    """A pipeline of random weights becomes a model whose products are right, attention included; where diffusers is installed."""
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(1)
     autoencoder = diffusers.AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=2,
@@ -290,7 +290,16 @@ def testPipelineOfDiffusers(tmp_path, monkeypatch):
     pipeline.save_pretrained(folder)
     for name in "ab":
         st.writePng(tmp_path / f"{name}.png", np.random.default_rng(ord(name)).random((16, 16, 3)))
-    monkeypatch.setattr(sys, "argv", ["latent.py", "--pipeline", str(folder), "--from", str(tmp_path / "a.png"), "--to", str(tmp_path / "b.png"), "--out", str(tmp_path / "out"),
-                                      "--frames", "5", "--device", "cpu", "--steps", "6"])
-    latent.main()
-    assert (tmp_path / "out" / "strip.png").exists()
+    options = types.SimpleNamespace(pipeline=str(folder), prompt="", size=None, a=str(tmp_path / "a.png"), b=str(tmp_path / "b.png"), device="cpu", batch=8)
+    model, coder, pictures = latent.prepare(options)
+    assert len(model.variables) == 128 and model.prediction == "eps"
+    assert coder.decode(coder.encode(pictures)).shape == pictures.shape == (2, 16, 16, 3)
+    # The network itself at one of its times: what it predicts is what the model makes a mean of.
+    products = pipeline.scheduler.alphas_cumprod.double().numpy()
+    alpha, sigma = np.sqrt(products[300]), np.sqrt(1 - products[300])
+    x = np.random.default_rng(3).normal(size=(8, 8, 2))
+    with torch.no_grad():
+        eps = unet(torch.tensor(x, dtype=torch.float32).permute(2, 0, 1)[None], 300).sample[0].permute(1, 2, 0).double().numpy()
+    l = 2 * np.log(alpha / sigma)
+    eta = np.append(-0.5 * np.exp(l), np.exp(l) * x.ravel() / alpha)
+    assert model.denoised(eta[None])[0] == pytest.approx(((x - sigma * eps) / alpha).ravel(), abs=2e-3)

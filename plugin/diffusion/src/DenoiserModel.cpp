@@ -374,7 +374,7 @@ int DenoiserModel::disagreeingProducts(const Inputs& trials) const {
     const Index n = trials.x.cols();
     const double levelScale = p.prediction == "edm" ? 0.125 : 1.0, tolerance = predictionError() > 1e-10 ? 0.05 : 0.01;
     // What rounding leaves of differences whose step is that of the default.
-    const double rounding = 50 * std::pow(predictionError(), 2.0 / 3);
+    const double rounding = 50 * std::pow(predictionError(), 2.0 / 3), coordinates = std::sqrt(static_cast<double>(std::min<Index>(D, 64)));
     std::mt19937_64 random(2);
     std::normal_distribution<double> normal;
     MatrixXd direction(D, n);
@@ -391,7 +391,7 @@ int DenoiserModel::disagreeingProducts(const Inputs& trials) const {
         const MatrixXd given = predictAlong(trials, alongX, alongLevel, values), expected = DenoiserModel::predictAlong(trials, alongX, alongLevel, expectedValues);
         for (Index i = 0; i < n; i++) {
             const double size = 1 + expectedValues.col(i).norm();
-            wrong[i] = wrong[i] || !((given.col(i) - expected.col(i)).norm() <= tolerance * expected.col(i).norm() + rounding * size) ||
+            wrong[i] = wrong[i] || !((given.col(i) - expected.col(i)).norm() <= tolerance * expected.col(i).norm() + rounding / (byLevel ? 1 : coordinates) * size) ||
                        !((values.col(i) - expectedValues.col(i)).norm() <= 100 * predictionError() * size);
         }
     }
