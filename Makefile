@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | clean.
+# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | clean.
 # OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,11 +10,11 @@ BUILD := build/make
 # Platforms on which the tests of the force must run; where one cannot, they fail instead of being skipped.
 REQUIRED_PLATFORMS ?= Reference,CPU,OpenCL
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev opencl-headers pocl-opencl-icd
+APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev opencl-headers pocl-opencl-icd fonts-noto-color-emoji
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: build test test-cpp test-python demo demo-mixture studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
+.PHONY: build test test-cpp test-python demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
@@ -71,6 +71,10 @@ demo: build
 
 demo-mixture: build
 	@$(PY) examples/gaussian_mixture/run.py --out examples/gaussian_mixture/output --overwrite $(if $(QUICK),--quick)
+
+# GALLERY=1: colour emoji from the model that ships, in place of digits from nothing.
+demo-images: build
+	@$(PY) examples/images/run.py --out examples/images/output$(if $(GALLERY),-gallery --gallery) --overwrite $(if $(QUICK),--quick)
 
 # Each study goes on where it was interrupted, or replaces its own results; docs/studies.md says what they show and how long they take.
 study-2d: build

@@ -185,6 +185,8 @@ class Interpolation:
     length, lengthError, energy, energyError : float
         Fisher-Rao length and energy of the frames, with standard errors over probes: of geodesics as they are, of other sequences as curves at endLogSnr, to
         which their frames are encoded.
+    negativeEdges : int
+        Segments on which the model contradicts itself, Delta eta . Delta mu < 0, so that they have no length: that of the sequence is not to be trusted.
     logDensity : array [F]
         Log-density of the frames in nats relative to the first one, at densityLogSnr.
     densityLogSnr : float
@@ -210,6 +212,7 @@ class Interpolation:
     lengthError: float = math.nan
     energy: float = math.nan
     energyError: float = math.nan
+    negativeEdges: int = 0
     logDensity: np.ndarray | None = None
     densityLogSnr: float = math.nan
     evenness: float = math.nan
@@ -233,12 +236,12 @@ class Interpolation:
     def load(path: str | os.PathLike) -> "Interpolation":
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            return Interpolation(**{name: stored[name] if stored[name].ndim else stored[name].item() for name in stored.files})
+            return Interpolation(**{"noisy": None, "denoised": None} | {name: stored[name] if stored[name].ndim else stored[name].item() for name in stored.files})
 
     def figures(self) -> dict[str, float]:
         """The numbers of a row of `interpolationReport`."""
         inner = math.nan if self.logDensity is None else self.logDensity
-        return {"length": self.length, "lengthError": self.lengthError, "energy": self.energy, "energyError": self.energyError, "endLogSnr": self.endLogSnr,
+        return {"length": self.length, "lengthError": self.lengthError, "energy": self.energy, "energyError": self.energyError, "negativeEdges": self.negativeEdges, "endLogSnr": self.endLogSnr,
                 "lowestLogDensity": float(np.min(inner)), "middleLogDensity": float(np.atleast_1d(inner)[np.size(inner) // 2]), "densityLogSnr": self.densityLogSnr,
                 "evenness": self.evenness, "converged": self.converged, "evaluations": self.evaluations, "seconds": self.seconds}
 
@@ -333,7 +336,7 @@ def interpolate(
 
 def _still(space: PictureSpace, picture: np.ndarray, method: str, logSnr: float, numFrames: int) -> Interpolation:
     frames = np.repeat(picture[None], numFrames, axis=0)
-    return Interpolation(method, frames, np.full(numFrames, math.nan), None, None, logSnr, 0.0, 0.0, 0.0, 0.0, np.zeros(numFrames))
+    return Interpolation(method, frames, np.full(numFrames, math.nan), None, None, logSnr, length=0.0, lengthError=0.0, energy=0.0, energyError=0.0, logDensity=np.zeros(numFrames))
 
 
 def _decoded(space: PictureSpace, method: str, y: np.ndarray, levels: np.ndarray, endLogSnr: float) -> Interpolation:
@@ -397,6 +400,7 @@ def _measure(space: PictureSpace, result: Interpolation, probes: int, seed: int)
         eta = space.eta(space.encode(result.frames, result.endLogSnr), result.endLogSnr)
     measured = measureWithProbes(space.model, eta, probes=probes, seed=seed)
     result.length, result.lengthError, result.energy, result.energyError = measured.length, measured.lengthError, measured.energy, measured.energyError
+    result.negativeEdges = measured.negativeEdges
     result.logDensity = logDensities(space, result.frames, result.densityLogSnr)
 
 
@@ -471,6 +475,9 @@ def interpolationReport(title: str, pairs: Mapping[str, Sequence[Interpolation]]
             report.addRow(f"{pair}: {one.method}", [], {"pair": pair, "method": one.method, **one.figures()})
             if not one.converged:
                 report.warnings.append(f"{pair}: the {one.method} geodesic did not converge.")
+            if one.negativeEdges:
+                report.warnings.append(f"{pair}, {one.method}: the model is inconsistent on {one.negativeEdges} of {len(one.frames) - 1} segments, whose Delta eta . Delta mu is negative: "
+                                       "the length is not to be trusted. Train it longer.")
     frames = len(first.frames)
     report.notes += [
         f"Fisher-Rao length and energy (± one standard error over probes) of {frames} frames: of a spacetime geodesic between its ends at log-SNR {first.endLogSnr:g}; "

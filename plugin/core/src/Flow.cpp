@@ -29,6 +29,9 @@ const double LogSnrTolerance = 1e-9;
 /// log-SNR, for data of unit variance, of noise of 300 of their standard deviations: the skewness left in the marginal is 4e-8 of the data's.
 const double BaseLogSnr = -11.407564949312402;
 
+/// Coordinates of which a covariance is asked where means alone would nearly do.
+const int LargestCovariance = 256;
+
 /// First row of the coordinates in mu and eta.
 int firstRow(const Variables& vars) { return vars.hasQuadratic() ? 1 : 0; }
 
@@ -105,10 +108,16 @@ private:
         if (!state.allFinite())
             return false;
         const VectorXd logSnr = -2 * tau;
-        const Moments m = model.moments(naturalParameters(vars, state.topRows(D), logSnr), carried == Carried::Nothing ? Order::Mean : Order::Covariance);
+        const MatrixXd eta = naturalParameters(vars, state.topRows(D), logSnr);
         slope.resize(state.rows(), n);
+        if (carried == Carried::Nothing) {
+            // Not as a part of mu, whose first entry costs a denoiser D derivatives.
+            slope = state - model.denoised(eta);
+            return slope.allFinite();
+        }
+        const Moments m = model.moments(eta, Order::Covariance);
         slope.topRows(D) = state.topRows(D) - m.mu.bottomRows(D);
-        for (Index k = 0; k < n && carried != Carried::Nothing; k++) {
+        for (Index k = 0; k < n; k++) {
             const MatrixXd drift = MatrixXd::Identity(D, D) - std::exp(logSnr[k]) * m.J[k].block(first, first, D, D);
             if (carried == Carried::Density)
                 slope(D, k) = -drift.trace();
@@ -430,17 +439,25 @@ MatrixXd sampleReverseSde(const PosteriorModel& model, int count, const Sampling
                 noise(i, k) = normal(generators[k]);
         }
     };
-    const GaussianBase base(model, start, where);
     draw();
-    MatrixXd y = (base.factor.matrixL() * noise).colwise() + base.mean;
+    MatrixXd y;
+    if (options.covariance || D <= LargestCovariance) {
+        const GaussianBase base(model, start, where);
+        y = (base.factor.matrixL() * noise).colwise() + base.mean;
+    }
+    else  // next to noise of many standard deviations of the data it is all the same how they are spread
+        y = (std::sqrt(model.dataVariance() + std::exp(-start)) * noise).colwise() + VectorXd(model.denoised(flowNaturalParameter(vars, MatrixXd::Zero(D, 1), start)).col(0));
     for (int step = 0; step <= options.steps; step++) {
         // The step after the last of the grid takes what noise is left.
         const bool last = step == options.steps;
         const double l0 = start + (clean - start) * step / options.steps, variance = last ? 0 : std::exp(-(start + (clean - start) * (step + 1) / options.steps));
         const double r = variance * std::exp(l0);
-        const Moments m = model.moments(flowNaturalParameter(vars, y, l0), options.covariance ? Order::Covariance : Order::Mean);
+        const MatrixXd eta = flowNaturalParameter(vars, y, l0);
+        Moments m;
+        if (options.covariance)
+            m = model.moments(eta, Order::Covariance);
         draw();
-        y = r * y + (1 - r) * m.mu.bottomRows(D);
+        y = r * y + (1 - r) * (options.covariance ? MatrixXd(m.mu.bottomRows(D)) : model.denoised(eta));
         for (int k = 0; k < count; k++) {
             if (!options.covariance) {
                 y.col(k) += std::sqrt(variance * (1 - r)) * noise.col(k);

@@ -20,8 +20,6 @@ namespace Spacetime {
 namespace {
 
 const char* const NetworkType = "unet";
-/// Up to so many variables a covariance is made of products.
-const int LargestCovariance = 256;
 /// Bytes of activations at the same time.
 const double ActivationMemory = 1e9;
 
@@ -77,7 +75,7 @@ UnetShape UnetShape::forPictures(const ImageShape& image) {
     const int side = std::min(image.height, image.width);
     if (side <= 16) {
         u.patch = 1;
-        u.channels = 32;
+        u.channels = 24;
         u.multipliers = {1, 2};
     }
     // A level, or the patch, is given up where the sides cannot be halved so often.
@@ -243,9 +241,6 @@ ImageModel::Predictions ImageModel::predict(const Inputs& inputs, bool derivativ
         run(inputs, nullptr, nullptr, out.values);
         return out;
     }
-    if (D > LargestCovariance)
-        throw std::invalid_argument(quoted(path) + ": whole covariances are offered for up to " + std::to_string(LargestCovariance) + " variables, this model has " +
-                                    std::to_string(D) + " (" + toString(image) + "): use what needs products only, products() and matrixFreeGeodesic()");
     // The point D + 1 times, each with one of the directions.
     const Index K = D + 1;
     out.values.resize(D, n);

@@ -8,8 +8,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/_make_dual.h>
-#include <ATen/ops/_unpack_dual.h>
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
@@ -17,8 +15,10 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/native_group_norm.h>
+#include <ATen/ops/native_group_norm_backward.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/silu_backward.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/upsample_nearest2d.h>
 #include <ATen/ops/zeros_like.h>
@@ -27,6 +27,7 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -40,11 +41,24 @@ namespace {
 /// Angular frequencies of the noise level c_noise = -l/8: from a tenth to 1.5 a unit of log-SNR. Faster ones would make the derivative by it noise.
 const double LowestFrequency = 0.8, HighestFrequency = 12;
 const std::int64_t LargestGroups = 8;  ///< of a group norm
-const double NormEpsilon = 1e-5;           ///< LibTorch's own
+const double NormEpsilon = 1e-5;
 const std::int64_t LargestPortion = 256;
 /// Share of the pictures trained on at log-SNR uniform in the range; the others get log sigma as Karras et al. draw it: curves go where samplers do not.
 const double UniformShare = 0.2, SigmaMean = -1.0, SigmaSpread = 1.4;
 const std::int64_t NumHeldOutPoints = 128;
+
+/// A tensor and its derivative along a direction, undefined where that is not asked for. LibTorch's own forward mode takes half as long again, and has none for
+/// norms of pictures whose channels lie together in memory.
+struct Dual {
+    Tensor value, slope;
+
+    bool hasSlope() const { return slope.defined(); }
+    /// A linear function of both.
+    template <class Function>
+    Dual map(Function f) const {
+        return {f(value), hasSlope() ? f(slope) : Tensor()};
+    }
+};
 
 /// The net over one flat row of weights, whose gradient is one row too.
 class Unet {
@@ -64,80 +78,87 @@ public:
 
     std::int64_t size() const { return static_cast<std::int64_t>(s.height) * s.width * s.channels; }
 
-    /// x [B x D] and level [B] to [B x D]. In forward mode of operators that have one.
-    Tensor forward(const Tensor& x, const Tensor& level, bool forwardMode = false) const {
-        Weights w(*this, forwardMode);
-        const std::int64_t B = x.size(0), h = s.height / s.patch, v = s.width / s.patch, c = s.channels, q = s.patch;
-        const Tensor angles = level.unsqueeze(1) * frequencies;
-        const Tensor embedding = at::silu(w.linear(at::silu(w.linear(at::cat({at::cos(angles), at::sin(angles)}, 1)))));
+    /// x [B x D] and level [B] to [B x D]; with slopes where the inputs have them.
+    Dual forward(const Dual& x, const Dual& level) const {
+        Weights w(*this);
+        const std::int64_t B = x.value.size(0), h = s.height / s.patch, v = s.width / s.patch, c = s.channels, q = s.patch;
+        const Dual angles = level.map([&](const Tensor& t) { return t.unsqueeze(1) * frequencies; });
+        const Tensor cosines = at::cos(angles.value), sines = at::sin(angles.value);
+        Dual a{at::cat({cosines, sines}, 1), angles.hasSlope() ? at::cat({-sines * angles.slope, cosines * angles.slope}, 1) : Tensor()};
+        const Dual embedding = silu(w.linear(silu(w.linear(a))));
         // Pixels of a patch become channels. What comes out has the channels of a place together in memory, as convolutions like it.
-        Tensor a = x.view({B, h, q, v, q, c}).permute({0, 1, 3, 2, 4, 5}).reshape({B, h, v, q * q * c}).permute({0, 3, 1, 2});
+        a = x.map([&](const Tensor& t) { return t.view({B, h, q, v, q, c}).permute({0, 1, 3, 2, 4, 5}).reshape({B, h, v, q * q * c}).permute({0, 3, 1, 2}); });
         a = w.conv(a);
-        std::vector<Tensor> skips;
+        std::vector<Dual> skips;
         for (int i = 0; i < s.levels; i++) {
             if (i > 0)
-                a = at::avg_pool2d(a, {2, 2});
+                a = a.map([](const Tensor& t) { return at::avg_pool2d(t, {2, 2}); });
             for (int b = 0; b < s.blocks; b++)
                 skips.push_back(a = block(w, a, embedding));
         }
         a = block(w, a, embedding);
         for (int i = s.levels - 1; i >= 0; i--) {
             if (i < s.levels - 1)
-                a = at::upsample_nearest2d(a, at::IntArrayRef({h >> i, v >> i}));
+                a = a.map([&](const Tensor& t) { return at::upsample_nearest2d(t, at::IntArrayRef({h >> i, v >> i})); });
             for (int b = 0; b < s.blocks; b++) {
-                a = block(w, at::cat({a, skips.back()}, 1), embedding);
+                a = block(w, {at::cat({a.value, skips.back().value}, 1), a.hasSlope() ? at::cat({a.slope, skips.back().slope}, 1) : Tensor()}, embedding);
                 skips.pop_back();
             }
         }
-        a = w.conv(at::silu(w.norm(a)));
-        return a.permute({0, 2, 3, 1}).reshape({B, h, v, q, q, c}).permute({0, 1, 3, 2, 4, 5}).reshape({B, size()});
+        a = w.conv(silu(w.norm(a)));
+        return a.map([&](const Tensor& t) { return t.permute({0, 2, 3, 1}).reshape({B, h, v, q, q, c}).permute({0, 1, 3, 2, 4, 5}).reshape({B, size()}); });
     }
 
 private:
+    static Dual silu(const Dual& x) { return {at::silu(x.value), x.hasSlope() ? at::silu_backward(x.slope, x.value) : Tensor()}; }
+
     /// The weights, taken one after the other.
     class Weights {
     public:
-        Weights(const Unet& net, bool composed) : shapes(net.shapes), parts(net.flat.split_with_sizes(net.sizes)), composed(composed) {}
+        explicit Weights(const Unet& net) : shapes(net.shapes), parts(net.flat.split_with_sizes(net.sizes)) {}
         Tensor next() {
             const Tensor t = parts[at].view(shapes[at]);
             at++;
             return t;
         }
-        Tensor conv(const Tensor& x) {
+        Dual conv(const Dual& x) {
             const Tensor w = next(), b = next();
             const std::int64_t edge = w.size(2) / 2;
-            return at::conv2d(x, w, b, {1, 1}, at::IntArrayRef({edge, edge}));
+            auto run = [&](const Tensor& t, const std::optional<Tensor>& bias) { return at::conv2d(t, w, bias, {1, 1}, at::IntArrayRef({edge, edge})); };
+            return {run(x.value, b), x.hasSlope() ? run(x.slope, std::nullopt) : Tensor()};
         }
-        Tensor linear(const Tensor& x) {
+        Dual linear(const Dual& x) {
             const Tensor w = next(), b = next();
-            return at::linear(x, w, b);
+            return {at::linear(x.value, w, b), x.hasSlope() ? at::linear(x.slope, w) : Tensor()};
         }
-        Tensor norm(const Tensor& x) {
+        Dual norm(const Dual& x) {
             const Tensor w = next(), b = next();
-            const std::int64_t C = x.size(1), groups = std::gcd(LargestGroups, C);
-            if (!composed)
-                return at::group_norm(x, groups, w, b);
-            // LibTorch's own has no forward mode for channels that lie together in memory.
-            const Tensor parts = x.view({x.size(0), groups, C / groups, x.size(2), x.size(3)});
-            const Tensor centred = parts - parts.mean({2, 3, 4}, true);
-            const Tensor scaled = centred * at::rsqrt(centred.square().mean({2, 3, 4}, true) + NormEpsilon);
-            return scaled.view(x.sizes()) * w.view({1, C, 1, 1}) + b.view({1, C, 1, 1});
+            const std::int64_t B = x.value.size(0), C = x.value.size(1), places = x.value.size(2) * x.value.size(3), groups = std::gcd(LargestGroups, C);
+            if (!x.hasSlope())
+                return {at::group_norm(x.value, groups, w, b, NormEpsilon), Tensor()};
+            const auto [value, mean, rstd] = at::native_group_norm(x.value, w, b, B, C, places, groups, NormEpsilon);
+            // The jacobian of the normalisation is symmetric: its transpose's product, which LibTorch has, is the one along the slope.
+            const Tensor slope = std::get<0>(at::native_group_norm_backward(x.slope, x.value, mean, rstd, {}, B, C, places, groups, {true, false, false}));
+            return {value, slope * w.view({1, C, 1, 1})};
         }
 
     private:
         const std::vector<std::vector<std::int64_t>>& shapes;
         std::vector<Tensor> parts;
-        bool composed;
         size_t at = 0;
     };
 
-    static Tensor block(Weights& w, const Tensor& x, const Tensor& embedding) {
-        Tensor a = w.conv(at::silu(w.norm(x)));
-        const Tensor level = w.linear(embedding).unsqueeze(2).unsqueeze(3);
-        const std::int64_t out = a.size(1);
-        a = w.norm(a) * (1 + level.narrow(1, 0, out)) + level.narrow(1, out, out);
-        a = w.conv(at::silu(a));
-        return a + (x.size(1) == out ? x : w.conv(x));
+    static Dual block(Weights& w, const Dual& x, const Dual& embedding) {
+        Dual a = w.conv(silu(w.norm(x)));
+        const Dual level = w.linear(embedding).map([](const Tensor& t) { return t.unsqueeze(2).unsqueeze(3); });
+        const std::int64_t out = a.value.size(1);
+        a = w.norm(a);
+        const Tensor scale = 1 + level.value.narrow(1, 0, out);
+        a = {a.value * scale + level.value.narrow(1, out, out),
+             a.hasSlope() ? a.slope * scale + a.value * level.slope.narrow(1, 0, out) + level.slope.narrow(1, out, out) : Tensor()};
+        a = w.conv(silu(a));
+        const Dual past = x.value.size(1) == out ? x : w.conv(x);
+        return {a.value + past.value, a.hasSlope() ? a.slope + past.slope : Tensor()};
     }
 
     SpacetimeUnetShape s;
@@ -223,7 +244,7 @@ void train(SpacetimeUnetJob& job) {
         const std::int64_t n = heldOut.inputs.size(0), portion = std::max(job.batch, 1);
         for (std::int64_t start = 0; start < n; start += portion) {
             const std::int64_t count = std::min(portion, n - start);
-            const Tensor error = judged.forward(heldOut.inputs.narrow(0, start, count), heldOut.levels.narrow(0, start, count)) - heldOut.targets.narrow(0, start, count);
+            const Tensor error = judged.forward({heldOut.inputs.narrow(0, start, count), {}}, {heldOut.levels.narrow(0, start, count), {}}).value - heldOut.targets.narrow(0, start, count);
             sum += error.square().mean().item<double>() * count;
         }
         return sum / n;
@@ -267,7 +288,7 @@ void train(SpacetimeUnetJob& job) {
             Tensor leaf = net.flat.detach();
             leaf.set_requires_grad(true);
             net.flat = leaf;
-            const Tensor loss = (net.forward(batch.inputs, batch.levels) - batch.targets).square().mean();
+            const Tensor loss = (net.forward({batch.inputs, {}}, {batch.levels, {}}).value - batch.targets).square().mean();
             loss.backward();
             sum += loss.item<float>();
             summed++;
@@ -329,7 +350,6 @@ struct SpacetimeUnet {
         const std::lock_guard<std::mutex> lock(onePass());
         const Threads threads(work * n * (slopes == nullptr ? 1 : 2));
         const c10::AutoGradMode off(false);
-        const c10::AutoFwGradMode on(slopes != nullptr);
         const std::int64_t fitting = static_cast<std::int64_t>(std::clamp(memory / (bytes * (slopes == nullptr ? 1 : 3)), 1.0, 1e9));
         for (std::int64_t start = 0; start < n;) {
             const std::int64_t count = std::min({limit, fitting, n - start}), D = net.size(), at = start * D;
@@ -350,15 +370,10 @@ struct SpacetimeUnet {
     void portion(std::int64_t n, const double* x, const double* level, const double* alongX, const double* alongLevel, double* values, double* slopes) const {
         const std::int64_t D = net.size();
         const Tensor xs = tensor(x, {n, D}), levels = tensor(level, {n});
-        if (slopes == nullptr) {
-            copy(net.forward(xs, levels), values);
-            return;
-        }
-        const DualLevel dual;
-        const Tensor result = net.forward(at::_make_dual(xs, tensor(alongX, {n, D}), dual.index()), at::_make_dual(levels, tensor(alongLevel, {n}), dual.index()), true);
-        const auto parts = at::_unpack_dual(result, dual.index());
-        copy(std::get<0>(parts), values);
-        copy(std::get<1>(parts), slopes);
+        const Dual result = slopes == nullptr ? net.forward({xs, {}}, {levels, {}}) : net.forward({xs, tensor(alongX, {n, D})}, {levels, tensor(alongLevel, {n})});
+        copy(result.value, values);
+        if (slopes != nullptr)
+            copy(result.slope, slopes);
     }
 };
 
