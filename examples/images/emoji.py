@@ -98,12 +98,24 @@ class EmojiSet:
         raise ValueError(f"EmojiSet: no picture is called {name!r}" + (f"; there are {', '.join(near[:5])}" if near else ""))
 
 
+def render(name: str, font: ImageFont.FreeTypeFont, size: int = 32, angle: float = 0.0) -> np.ndarray:
+    """Bytes [size, size, 3] of the emoji of that Unicode name, turned by `angle` degrees. ValueError where there is none."""
+    try:
+        square = draw(unicodedata.lookup(name), font)
+    except KeyError:
+        square = None
+    if square is None:
+        raise ValueError(f"render: the font draws nothing called {name!r} in colour")
+    return onWhite(square, size, angle)
+
+
 def renderAll(font: ImageFont.FreeTypeFont, size: int = 32, threshold: float = 2.5) -> EmojiSet:
     """Every single-character emoji of the font, by code point. One that is nearer than `threshold` (Euclid, pixels in [0, 1]) to an earlier one is left out."""
     pictures: list[np.ndarray] = []
     codes: list[int] = []
     duplicates: list[tuple[int, int]] = []
-    kept = np.empty((0, size * size * 3), np.float32)
+    kept = np.empty((0x1000, size * size * 3), np.float32)
+    norms = np.empty(len(kept))
     for first, last in RANGES:
         for code in range(first, last + 1):
             # Cn: newer than this Python's tables. The set depends on the font alone.
@@ -113,13 +125,16 @@ def renderAll(font: ImageFont.FreeTypeFont, size: int = 32, threshold: float = 2
             if square is None:
                 continue
             picture = onWhite(square, size)
-            flat = picture.reshape(1, -1).astype(np.float32) / 255
-            if len(kept):
-                distances = np.linalg.norm(kept - flat, axis=1)
-                if distances.min() < threshold:
-                    duplicates.append((code, codes[int(distances.argmin())]))
+            flat = picture.reshape(-1).astype(np.float32) / 255
+            if codes:
+                # |p - q|^2 = |p|^2 + |q|^2 - 2 p.q by one product; what is nearly a duplicate is then measured.
+                earlier = kept[:len(codes)]
+                squares = norms[:len(codes)] + float(flat @ flat) - 2 * (earlier @ flat)
+                nearest = int(squares.argmin())
+                if np.linalg.norm(earlier[nearest] - flat) < threshold:
+                    duplicates.append((code, codes[nearest]))
                     continue
-            kept = np.concatenate([kept, flat])
+            kept[len(codes)], norms[len(codes)] = flat, flat @ flat
             pictures.append(picture)
             codes.append(code)
     if not pictures:

@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE.parent))
 from common import Progress, prepareOutput  # noqa: E402
 
 OUTPUTS = ("digits.safetensors", "digits.safetensors.checkpoint", "strips", "animations", "distances.png", "embedding.png", "distances.txt", "distances.npz", "sequence.png", "sequence.txt",
-           "extrapolation.png", "overview.png", "report.html", "report.json", "table.txt")
+           "extrapolation.png", "overview.png", "levels.png", "report.html", "report.json", "table.txt")
 SEED = 1
 
 
@@ -43,17 +43,19 @@ class Study:
     names: list[str]                 # of those
     labels: list[str]                # of those: what they are
     logSnr: float                    # ends of geodesics
+    distanceLogSnr: float            # ends of the Diffusion Edit Distance
     densityLogSnr: float
     beyond: list[int]                # pairs that are extrapolated
     methods: Sequence[str] = ("spacetime", "density", "latent", "slerp", "lerp")
     frames: int = 17
     shown: int = 9
     probes: int = 8
-    steps: int = 24
+    steps: int = 16
     tau: float = 1e-3
     sequences: dict[str, np.ndarray] = field(default_factory=dict)  # frames [F, H, W, C]
     sequenceLogSnr: float = 2.0
     animated: bool = False
+    levels: Sequence[float] = ()     # end log-SNRs that the first extrapolated pair is shown at
 
 
 # ---- scikit-learn's digits
@@ -86,13 +88,13 @@ def byDistanceFromMean(pixels: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def digitStudy(quick: bool) -> Study:
     pixels, target = digits(quick)
     typical = {d: byDistanceFromMean(pixels, np.flatnonzero(target == d)) for d in range(10)}
-    chosen = [(3, 8), (1, 7), (0, 6), (4, 9)][:1 if quick else 4]
+    chosen = [(3, 8), (0, 6), (4, 9), (2, 7)][:1 if quick else 4]
     pairs = [(f"{a} to {b}", int(typical[a][0]), int(typical[b][0])) for a, b in chosen]
     kept = (0, 1, 3) if quick else (0, 1, 2, 3, 4, 6, 7, 9)
     compared = [int(typical[d][k]) for d in kept for k in (0, 20)]
     labels = [str(target[k]) for k in compared]
     names = [f"{label}{'ab'[k % 2]}" for k, label in enumerate(labels)]
-    return Study(pixels, pairs, compared, names, labels, logSnr=3.0, densityLogSnr=2.0, beyond=[0], frames=9 if quick else 17, probes=4 if quick else 8, steps=12)
+    return Study(pixels, pairs, compared, names, labels, logSnr=3.0, distanceLogSnr=3.0, densityLogSnr=2.0, beyond=[0], frames=9 if quick else 17, probes=4 if quick else 8, steps=12)
 
 
 # ---- the gallery
@@ -101,24 +103,25 @@ def digitStudy(quick: bool) -> Study:
 PAIRS = (("smiling face with smiling eyes", "crying face"), ("cat face", "dog face"), ("blue heart", "sparkling heart"), ("house building", "european castle"), ("red apple", "tangerine"))
 
 
+GROUPS = {
+    "face": ("grinning face", "crying face", "angry face"),
+    "animal": ("cat face", "dog face", "bear face"),
+    "heart": ("blue heart", "heavy black heart", "sparkling heart"),
+    "building": ("house building", "european castle", "school"),
+}
+
+
 def emojiStudy(font: Optional[str]) -> Study:
     import emoji
 
     loaded = emoji.loadFont(font)
-    found = emoji.renderAll(loaded)
-    pixels = found.pictures / 255
-    pairs = [(f"{a} to {b}", found.find(a), found.find(b)) for a, b in PAIRS]
-    groups = {
-        "face": ("grinning face", "smiling face with smiling eyes", "crying face", "angry face", "astonished face"),
-        "animal": ("cat face", "dog face", "mouse face", "tiger face", "bear face"),
-        "heart": ("heavy black heart", "blue heart", "green heart", "sparkling heart", "broken heart"),
-        "building": ("house building", "office building", "european castle", "hospital", "school"),
-    }
-    names = [name for members in groups.values() for name in members]
-    labels = [group for group, members in groups.items() for _ in members]
-    square = emoji.draw(chr(found.codePoints[found.find("red apple")]), loaded)
-    turning = np.stack([emoji.onWhite(square, 32, angle) for angle in np.linspace(0, 60, 13)]) / 255
-    return Study(pixels, pairs, [found.find(n) for n in names], names, labels, logSnr=0.0, densityLogSnr=2.0, beyond=[0, 3], animated=True, sequences={"an apple turns by 60 degrees": turning})
+    compared = [name for members in GROUPS.values() for name in members]
+    names = list(dict.fromkeys([*compared, *(name for pair in PAIRS for name in pair)]))
+    pixels = np.stack([emoji.render(name, loaded) for name in names]) / 255
+    turning = np.stack([emoji.render("grinning face", loaded, angle=angle) for angle in np.linspace(0, 60, 13)]) / 255
+    return Study(pixels, [(f"{a} to {b}", names.index(a), names.index(b)) for a, b in PAIRS], [names.index(name) for name in compared], compared,
+                 [group for group, members in GROUPS.items() for _ in members], logSnr=-2.0, distanceLogSnr=1.0, densityLogSnr=1.0, beyond=[1, 4], animated=True, levels=(-4, -2, 0, 2, 4),
+                 sequences={"a face turns by 60 degrees": turning})
 
 
 # ---- both
@@ -189,6 +192,17 @@ def run(model, study: Study, out: Path, title: str, resume: bool, progress: Prog
     progress.say(report.table)
     (out / "table.txt").write_text(report.table + "\n")
 
+    if study.levels:
+        progress.step("what the log-SNR of the ends decides")
+        name, a, b = study.pairs[study.beyond[0]]
+        rows = {}
+        for level in study.levels:
+            progress.show(f"log-SNR {level}")
+            rows[f"{level}"] = st.interpolate(model, study.pictures[a], study.pictures[b], "spacetime", logSnr=level, numFrames=study.shown, steps=study.steps, seed=SEED, measure=False,
+                                              shape=study.pictures.shape[1:]).frames
+        path = imageplots.savePicture(imageplots.strip(rows, title="spacetime geodesics with ends at log-SNR"), out / "levels.png", overwrite=True)
+        report.addFigure(path, f"{name}: what the log-SNR of the ends decides", "Decoded spacetime geodesics between the same pictures, encoded to other noise levels.")
+
     progress.step("beyond the second picture")
     rows = {}
     for k in study.beyond:
@@ -205,17 +219,17 @@ def run(model, study: Study, out: Path, title: str, resume: bool, progress: Prog
         progress.say(text)
 
     progress.step(f"Diffusion Edit Distance of {len(study.compared)} pictures, {len(study.compared) * (len(study.compared) - 1) // 2} geodesics")
-    distances = st.editDistances(model, study.pictures[study.compared], study.logSnr, names=study.names, steps=study.steps, shape=study.pictures.shape[1:], points=9, tolerance=5e-2,
+    distances = st.editDistances(model, study.pictures[study.compared], study.distanceLogSnr, names=study.names, steps=study.steps, shape=study.pictures.shape[1:], points=9, tolerance=5e-2,
                                  progress=lambda fraction: progress.show(f"{100 * fraction:.0f} %"))
     text = str(distances) + "\nnearest neighbour of the same kind: " + ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in distances.agreement(study.labels).items())
     (out / "distances.txt").write_text(text + "\n")
-    np.savez(out / "distances.npz", distance=distances.distance, error=distances.error, euclid=distances.euclid, ssim=distances.ssim, names=study.names, logSnr=study.logSnr)
+    np.savez(out / "distances.npz", distance=distances.distance, error=distances.error, euclid=distances.euclid, ssim=distances.ssim, names=study.names, logSnr=study.distanceLogSnr)
     progress.say(text)
     for figure, file, name in ((imageplots.distanceMatrix(distances), "distances.png", "Distances"), (imageplots.embedding(distances, study.labels), "embedding.png", "Maps of the pictures")):
         figure.savefig(out / file)
-        report.addFigure(figure, name, f"Diffusion Edit Distance with ends at log-SNR {study.logSnr:g}, and the Euclidean distance of pixels." if file == "distances.png" else
+        report.addFigure(figure, name, f"Diffusion Edit Distance with ends at log-SNR {study.distanceLogSnr:g}, and the Euclidean distance of pixels." if file == "distances.png" else
                          "Classical scaling of the same distances; frames of one colour are of one kind.")
-    report.settings.update({"ends at log-SNR": study.logSnr, "density at log-SNR": study.densityLogSnr, "tau": study.tau, "Heun steps": study.steps, "seed": SEED, "openmm-spacetime": st.__version__,
+    report.settings.update({"ends at log-SNR": study.logSnr, "ends of distances at log-SNR": study.distanceLogSnr, "density at log-SNR": study.densityLogSnr, "tau": study.tau, "Heun steps": study.steps, "seed": SEED, "openmm-spacetime": st.__version__,
                             "machine": f"{platform.machine()}, Python {platform.python_version()}", "time": progress.time()})
     report.save(out / "report.html")
     report.save(out / "report.json")
@@ -240,7 +254,7 @@ def main() -> None:
     if args.gallery:
         if not args.model.exists():
             sys.exit(f"run.py: found no {args.model}")
-        progress = Progress(5)
+        progress = Progress(6)
         progress.step("colour emoji at 32 x 32")
         study = emojiStudy(args.font)
         model = st.loadModel(args.model, args.device)

@@ -95,7 +95,7 @@ class EditDistances:
 def editDistances(
     model: _core.PosteriorModel,
     pictures,
-    logSnr: float = 0.0,
+    logSnr: float = 3.0,
     names: Sequence[str] | None = None,
     shape: Sequence[int] | None = None,
     encoded: bool = True,

@@ -251,7 +251,7 @@ def interpolate(
     a,
     b,
     method: str = "spacetime",
-    logSnr: float = 0.0,
+    logSnr: float = 3.0,
     numFrames: int = 17,
     latentLogSnr: float | None = None,
     tau: float = 1e-3,
@@ -462,7 +462,7 @@ def interpolationReport(title: str, pairs: Mapping[str, Sequence[Interpolation]]
     """One table of several methods on several pairs of pictures; figures are added with Report.addFigure."""
     first = next(iter(pairs.values()))[0]
     report = Report(title, columns=[
-        Column("length", f"at log-SNR {first.endLogSnr:g}", "", "{length:.1f} ± {lengthError:.1f}"),
+        Column("length", f"at log-SNR {first.endLogSnr:g}", "", "{length:.2f} ± {lengthError:.2f}"),
         Column("energy", "", "", "{energy:.0f} ± {energyError:.0f}"),
         Column("log-density", "lowest frame", "nats", "{lowestLogDensity:.0f}"),
         Column("log-density", "middle frame", "nats", "{middleLogDensity:.0f}"),
@@ -481,7 +481,7 @@ def interpolationReport(title: str, pairs: Mapping[str, Sequence[Interpolation]]
     frames = len(first.frames)
     report.notes += [
         f"Fisher-Rao length and energy (± one standard error over probes) of {frames} frames: of a spacetime geodesic between its ends at log-SNR {first.endLogSnr:g}; "
-        "of every other row as a curve at that log-SNR, to which its frames are encoded by the probability-flow ODE.",
+        "of every other row as a curve at that log-SNR, to which its frames are encoded by the probability-flow ODE (no trace of a covariance enters there, and no probes).",
         f"Log-densities are relative to the first frame, seen through noise of log-SNR {first.densityLogSnr:g}. Blurred pictures are denser than sharp ones: high is not good by itself.",
         "Evenness: the longest step between neighbouring frames over the mean one, over pixels.",
     ]
