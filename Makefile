@@ -102,6 +102,7 @@ bench: build
 	@$(PY) tests/benchmarks/killtest.py --kills 50
 	@$(PY) tests/benchmarks/committorbench.py
 	@$(PY) tests/benchmarks/densitybench.py
+	@$(PY) tests/benchmarks/imagebench.py
 
 clean:
 	rm -rf build

@@ -21,10 +21,8 @@ namespace {
 
 json describe(const std::string& path) {
     if (endsWith(path, ".safetensors")) {
-        const auto model = loadModel(path);
-        const auto* images = dynamic_cast<const ImageModel*>(model.get());
-        json j = images != nullptr ? images->metadata() : dynamic_cast<const NetworkModel&>(*model).metadata();
-        j["kind"] = images != nullptr ? "model of pictures" : "model";
+        json j = describeModel(path);
+        j["kind"] = j.contains("image") ? "model of pictures" : "model";
         return j;
     }
     if (endsWith(path, ".pt")) {

@@ -43,7 +43,6 @@ void bindImages(nb::module_& m) {
         .def_prop_ro("numParameters", &ImageModel::numParameters)
         .def_prop_ro("training", [](const ImageModel& i) { return nb::module_::import_("json").attr("loads")(i.training()); },
                      "The training record, a dict: command, seed, steps, seconds, losses [[step, training, held out]], ...")
-        .def_prop_ro("metadata", [](const ImageModel& i) { return i.metadata().dump(); }, "What the file says of the model, as a JSON string.")
         .def("setActivationMemory", &ImageModel::setActivationMemory, "bytes"_a,
              "How many bytes of activations are held at the same time (1e9): sets how many pictures go through the net together.");
 

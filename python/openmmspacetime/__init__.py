@@ -97,6 +97,7 @@ from .sources import MetadynamicsSamples, TemperatureSamples, metadynamics, temp
 from .states import StateRegion  # noqa: E402
 from .statesamples import StateSamples  # noqa: E402
 from .surface import FreeEnergySurface  # noqa: E402
+from .torchmodels import torchModel  # noqa: E402
 from .transitionframes import TransitionFrames, transitionStateCandidates  # noqa: E402
 from .validation import ModelValidation, validateModel  # noqa: E402
 from .walkers import replicate  # noqa: E402

@@ -240,6 +240,7 @@ def sampleReverseSde(model: _core.PosteriorModel, count: int, steps: int = 128, 
         As in `encode`.
     covariance : bool
         False leaves Cov[c|z] out (ancestral sampling): cheaper steps, but samples that are too narrow unless there are many of them.
+        A denoiser of unlifted variables then starts from an isotropic Gaussian and is asked for means alone: the choice for pictures.
     progress : callable, optional
 
     Returns

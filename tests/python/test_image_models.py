@@ -5,7 +5,9 @@ import math
 import signal
 import struct
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,7 +124,7 @@ def test_the_posterior_of_a_known_distribution_is_learned(tmp_path):
     kinds[0, :, :4] = kinds[1, 2:6] = 0.5
     spread = 0.08
     pixels = 0.25 + kinds[random.integers(2, size=2000)] + spread * random.normal(size=(2000, 8, 8))
-    model = spacetime.trainImages(np.clip(pixels, 0, 1), steps=300, batch=16, channels=8, threads=1, learningRate=5e-3)
+    model = spacetime.trainImages(np.clip(pixels, 0, 1), steps=200, batch=16, channels=8, threads=1, learningRate=5e-3)
     means = (0.25 + kinds.reshape(2, 64) - 0.5) / 0.5
     exact = spacetime.GaussianMixtureModel(means, np.full(2, (spread / 0.5) ** 2), np.full(2, 0.5))
     for logSnr in (-4.0, -2.0, 0.0, 3.0):
@@ -134,6 +136,31 @@ def test_the_posterior_of_a_known_distribution_is_learned(tmp_path):
         best = np.sqrt(np.mean((truth - clean) ** 2))  # what even the exact posterior cannot know
         print(logSnr, error, best)
         assert error < 0.5 * best
+
+
+TOO_LITTLE = """
+import resource, sys
+import numpy as np
+import openmmspacetime as spacetime
+model = spacetime.loadModel(sys.argv[1])
+eta = np.column_stack([np.full(200, -0.5), np.random.default_rng(0).normal(size=(200, 3072))])
+direction = 0.01 * np.ones_like(eta)
+expected = model.products(eta[:4], direction[:4])
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 250_000_000,) * 2)
+found = model.products(eta, direction)
+for a, b in zip(expected, found):
+    np.testing.assert_allclose(b[:4], a, atol=1e-5)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process as Linux does")
+def test_too_little_memory_makes_smaller_portions_and_says_so(tmp_path):
+    path = tmp_path / "m.safetensors"
+    spacetime.trainImages(bars(16, (32, 32, 3)), path, steps=1, batch=2, threads=1, channels=48)
+    done = subprocess.run([sys.executable, "-c", TOO_LITTLE, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "not enough memory for 200 pictures at a time, going on with 100" in done.stderr
 
 
 def test_bad_pictures_are_refused(tmp_path, small):
@@ -210,12 +237,29 @@ def test_the_program_trains_and_describes(tmp_path):
     assert done.returncode != 0 and "--flips goes with --images" in done.stderr
 
 
+def test_the_sheet_of_samples_shows_the_nearest_pictures(small, tmp_path):
+    path, model = small
+    np.save(tmp_path / "bars.npy", bars(64))
+    script = Path(__file__).parents[2] / "examples" / "images" / "checkpoint.py"
+    command = [sys.executable, script, "--model", path, "--pictures", tmp_path / "bars.npy", "--out", tmp_path / "sheet", "--samples", "3", "--steps", "4"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "sheet" / "training.json").read_text())
+    assert content["training"] == model.training and content["model"]["parameters"] == model.numParameters
+    samples = np.clip(spacetime.sampleReverseSde(model, 3, steps=4, seed=1, covariance=False), 0, 1)
+    distances = np.linalg.norm(samples[:, None] - bars(64).reshape(64, -1), axis=2).min(1)
+    assert content["samples"]["median_distance_to_nearest_training_picture"] == pytest.approx(np.median(distances), rel=1e-5)
+    for name in ("losses.png", "samples.png"):
+        assert (tmp_path / "sheet" / name).stat().st_size > 500
+    assert "exists" in subprocess.run(command, capture_output=True, text=True).stderr
+
+
 def test_interrupting_the_program_keeps_what_was_learned(tmp_path):
     np.save(tmp_path / "bars.npy", bars(64))
     out = tmp_path / "m.safetensors"
     words = ["train", "--images", tmp_path / "bars.npy", "--out", out, "--batch", 8, "--unet-channels", 8, "--threads", 1, "--steps", 10**6]
     process = subprocess.Popen([program.path(), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
+    time.sleep(3)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0 and "interrupted: --resume goes on from here" in stdout, stderr

@@ -29,9 +29,6 @@ const double LogSnrTolerance = 1e-9;
 /// log-SNR, for data of unit variance, of noise of 300 of their standard deviations: the skewness left in the marginal is 4e-8 of the data's.
 const double BaseLogSnr = -11.407564949312402;
 
-/// Coordinates of which a covariance is asked where means alone would nearly do.
-const int LargestCovariance = 256;
-
 /// First row of the coordinates in mu and eta.
 int firstRow(const Variables& vars) { return vars.hasQuadratic() ? 1 : 0; }
 
@@ -441,11 +438,11 @@ MatrixXd sampleReverseSde(const PosteriorModel& model, int count, const Sampling
     };
     draw();
     MatrixXd y;
-    if (options.covariance || D <= LargestCovariance) {
+    if (options.covariance || model.isExact() || vars.numLifted() > 0) {
         const GaussianBase base(model, start, where);
         y = (base.factor.matrixL() * noise).colwise() + base.mean;
     }
-    else  // next to noise of many standard deviations of the data it is all the same how they are spread
+    else  // a denoiser's covariance costs D products, and may have negative eigenvalues; next to noise of many standard deviations its shape is all the same
         y = (std::sqrt(model.dataVariance() + std::exp(-start)) * noise).colwise() + VectorXd(model.denoised(flowNaturalParameter(vars, MatrixXd::Zero(D, 1), start)).col(0));
     for (int step = 0; step <= options.steps; step++) {
         // The step after the last of the grid takes what noise is left.

@@ -164,15 +164,20 @@ ImageModelFile ImageModelFile::read(const std::string& path) {
     return out;
 }
 
-void ImageModelFile::write(const std::string& path) const {
+json ImageModelFile::metadata() const {
     json model = parameters.toJson();
     model.erase("variables");  // thousands, all alike: made from the shape
     model.erase("data_mean");
     model["image"] = {{"height", image.height}, {"width", image.width}, {"channels", image.channels}};
-    model["network"] = {{"type", NetworkType}, {"patch", unet.patch}, {"channels", unet.channels}, {"multipliers", unet.multipliers}, {"blocks", unet.blocks}, {"embedding", unet.embedding}};
+    model["network"] = {{"type", NetworkType}, {"patch", unet.patch}, {"channels", unet.channels}, {"multipliers", unet.multipliers}, {"blocks", unet.blocks}, {"embedding", unet.embedding},
+                        {"parameters", weights.size()}};
     model["training"] = training;
+    return model;
+}
+
+void ImageModelFile::write(const std::string& path) const {
     Safetensors file;
-    file.metadata = {{"format", ModelFormat}, {"version", std::to_string(ModelVersion)}, {"model", model.dump()}};
+    file.metadata = {{"format", ModelFormat}, {"version", std::to_string(ModelVersion)}, {"model", metadata().dump()}};
     auto at = weights.begin();
     for (const UnetTensor& t : unetTensors(checkedShape(image, unet, "ImageModel"))) {
         file.tensors[t.name] = {Safetensors::Tensor::Type::Float32, t.shape, {at, at + t.size()}};
@@ -205,16 +210,6 @@ void ImageModel::setActivationMemory(double bytes) {
     if (!(bytes > 0))
         throw std::invalid_argument("ImageModel: expected a positive number of bytes for activations, got " + text(bytes));
     memory = bytes;
-}
-
-json ImageModel::metadata() const {
-    json j = parameters().toJson();
-    for (const char* key : {"variables", "data_mean"})
-        j.erase(key);
-    j["image"] = {{"height", image.height}, {"width", image.width}, {"channels", image.channels}};
-    j["network"] = {{"type", NetworkType}, {"patch", shape.patch}, {"channels", shape.channels}, {"multipliers", shape.multipliers}, {"blocks", shape.blocks}, {"embedding", shape.embedding}, {"parameters", count}};
-    j["training"] = json::parse(record);
-    return j;
 }
 
 MatrixXd ImageModel::run(const Inputs& inputs, const MatrixXd* alongX, const VectorXd* alongLevel, MatrixXd& values) const {
@@ -253,6 +248,12 @@ ImageModel::Predictions ImageModel::predict(const Inputs& inputs, bool derivativ
         out.values.col(i) = values.col(0);
     }
     return out;
+}
+
+json describeModel(const std::string& path) {
+    if (networkType(describe(Safetensors::read(path), "'" + path + "'")) == NetworkType)
+        return ImageModelFile::read(path).metadata();
+    return NetworkModel::load(path)->metadata();
 }
 
 std::unique_ptr<PosteriorModel> loadModel(const std::string& path, const std::string& device) {

@@ -19,6 +19,8 @@ struct ImageModelFile {
     /// Throws std::invalid_argument, naming the file, for what is no picture model or a damaged one.
     static ImageModelFile read(const std::string& path);
     void write(const std::string& path) const;
+    /// What is written beside the weights, without what is made from the shapes.
+    nlohmann::json metadata() const;
 };
 
 /// The variables of pictures: r3c12.1 is channel 1 of the pixel in row 3, column 12.

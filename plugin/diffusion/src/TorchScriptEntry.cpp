@@ -80,7 +80,7 @@ struct SpacetimeTorchScript {
 
     void predict(std::int64_t n, int D, const double* x, const double* level, double* values, double* jacobian) {
         const std::lock_guard<std::mutex> lock(onePass());
-        const Threads threads(work(n, D, jacobian == nullptr ? 1 : D + 1));
+        const Threads threads(threadsFor(work(n, D, jacobian == nullptr ? 1 : D + 1)));
         // The optimiser specialises on shapes, which vary, and loses tangents.
         const torch::jit::GraphOptimizerEnabledGuard plain(false);
         if (jacobian == nullptr)
@@ -128,7 +128,7 @@ struct SpacetimeTorchScript {
 
     void predictAlong(std::int64_t n, int D, const double* x, const double* level, const double* alongX, const double* alongLevel, double* values, double* along) {
         const std::lock_guard<std::mutex> lock(onePass());
-        const Threads threads(work(n, D, 2));
+        const Threads threads(threadsFor(work(n, D, 2)));
         const torch::jit::GraphOptimizerEnabledGuard plain(false);
         const c10::AutoGradMode off(false);
         const c10::AutoFwGradMode on(true);

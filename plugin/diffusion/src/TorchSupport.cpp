@@ -62,15 +62,17 @@ std::mutex& onePass() {
 DualLevel::DualLevel() : level(torch::autograd::forward_ad::enter_dual_level()) {}
 DualLevel::~DualLevel() { torch::autograd::forward_ad::exit_dual_level(level); }
 
-Threads::Threads(double work) : before(work < SmallWork ? at::get_num_threads() : 1) {
-    if (before > 1)
-        at::set_num_threads(1);
+Threads::Threads(int count) : before(at::get_num_threads()) {
+    if (count > 0 && count != before)
+        at::set_num_threads(count);
 }
 
 Threads::~Threads() {
-    if (before > 1)
+    if (at::get_num_threads() != before)
         at::set_num_threads(before);
 }
+
+int threadsFor(double work) { return work < SmallWork ? 1 : 0; }
 
 }  // namespace SpacetimeTorch
 

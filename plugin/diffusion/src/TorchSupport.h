@@ -32,15 +32,20 @@ private:
     std::uint64_t level;
 };
 
-/// Small work, of so many multiplications, on one thread, for as long as it lives: there a second one costs more than it does, by far where the cores are busy.
+/// LibTorch works with so many threads for as long as it lives; 0: as many as before.
 class Threads {
 public:
-    explicit Threads(double work);
+    explicit Threads(int count);
     ~Threads();
+    Threads(const Threads&) = delete;
+    Threads& operator=(const Threads&) = delete;
 
 private:
     int before;
 };
+
+/// Threads for this many multiplications: one for small work, where a second one costs more than it does, by far where the cores are busy; 0 for other work.
+int threadsFor(double work);
 
 /// What an allocator throws where there is not enough memory, also through the interpreter, which does not hand on its type.
 bool isOutOfMemory(const std::exception& e);

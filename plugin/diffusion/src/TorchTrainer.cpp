@@ -2,7 +2,6 @@
 // Training with LibTorch. Single operators are included rather than torch.h, which takes four times as long to compile.
 #include "TorchEntry.h"
 #include "TorchSupport.h"
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
@@ -182,8 +181,7 @@ struct Rows {
 
 void train(SpacetimeTorchJob& job) {
     checkVersion();
-    if (job.threads > 0)
-        at::set_num_threads(job.threads);
+    const Threads threads(job.threads);
     const at::Device device = deviceFor(job.device);
     const std::int64_t M = job.numStatistics, P = job.numParameters;
     const Tensor all = at::from_blob(const_cast<float*>(job.rows), {job.numPoints + job.numValidation, Rows::length(M)}, at::kFloat).to(device);

@@ -4,7 +4,6 @@
 #include "TorchEntry.h"
 #include "TorchSupport.h"
 #include "UnetLayout.h"
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
@@ -222,8 +221,7 @@ public:
 
 void train(SpacetimeUnetJob& job) {
     checkVersion();
-    if (job.threads > 0)
-        at::set_num_threads(job.threads);
+    const Threads threads(job.threads);
     const at::Device device = deviceFor(job.device);
     const std::int64_t P = unetParameters(job.shape);
     Unet net(job.shape, at::from_blob(job.parameters, {P}, at::kFloat).clone().to(device));
@@ -348,7 +346,7 @@ struct SpacetimeUnet {
 
     void predict(std::int64_t n, const double* x, const double* level, const double* alongX, const double* alongLevel, double* values, double* slopes, double memory) {
         const std::lock_guard<std::mutex> lock(onePass());
-        const Threads threads(work * n * (slopes == nullptr ? 1 : 2));
+        const Threads threads(threadsFor(work * n * (slopes == nullptr ? 1 : 2)));
         const c10::AutoGradMode off(false);
         const std::int64_t fitting = static_cast<std::int64_t>(std::clamp(memory / (bytes * (slopes == nullptr ? 1 : 3)), 1.0, 1e9));
         for (std::int64_t start = 0; start < n;) {

@@ -42,8 +42,6 @@ public:
     std::int64_t numParameters() const { return count; }
     /// The training record: JSON object with command, seed, steps, seconds, losses [[step, training, held out]].
     const std::string& training() const { return record; }
-    /// What the file says of the model, without its weights, and the number of them.
-    nlohmann::json metadata() const;
     /// Bytes of activations at the same time (1e9): sets how many pictures go through the net together. Where they are not to be had it is fewer.
     void setActivationMemory(double bytes);
 
@@ -69,6 +67,8 @@ private:
 
 /// The model in a safetensors file of this program, whichever it is: NetworkModel or ImageModel. `device` is cpu, or cuda for an ImageModel.
 std::unique_ptr<PosteriorModel> loadModel(const std::string& path, const std::string& device = "cpu");
+/// What such a file says of its model, without the weights. Needs no LibTorch.
+nlohmann::json describeModel(const std::string& path);
 
 struct ImageTrainingOptions {
     int steps = 2000;
