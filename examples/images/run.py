@@ -104,6 +104,8 @@ def digitStudy(quick: bool) -> Study:
 PAIRS = (("smiling face with smiling eyes", "crying face"), ("cat face", "dog face"), ("blue heart", "sparkling heart"), ("house building", "european castle"), ("red apple", "tangerine"))
 
 
+#: Geodesics of the gallery stay above: below, they go where the network was never trained, and decode to loud colours.
+MIN_LOG_SNR = 0.5
 GROUPS = {
     "face": ("grinning face", "crying face", "angry face"),
     "animal": ("cat face", "dog face", "bear face"),
@@ -121,7 +123,7 @@ def emojiStudy(font: Optional[str]) -> Study:
     pixels = np.stack([emoji.render(name, loaded) for name in names]) / 255
     turning = np.stack([emoji.render("grinning face", loaded, angle=angle) for angle in np.linspace(0, 60, 13)]) / 255
     return Study(pixels, [(f"{a} to {b}", names.index(a), names.index(b)) for a, b in PAIRS], [names.index(name) for name in compared], compared,
-                 [group for group, members in GROUPS.items() for _ in members], logSnr=3.0, distanceLogSnr=3.0, densityLogSnr=1.0, beyond=[1, 4], solver={"points": 9, "tolerance": 3e-2}, animated=True, levels=(0, 1, 3, 5),
+                 [group for group, members in GROUPS.items() for _ in members], logSnr=4.0, distanceLogSnr=4.0, densityLogSnr=1.0, beyond=[1, 4], solver={"points": 9, "tolerance": 3e-2, "minLogSnr": MIN_LOG_SNR}, animated=True, levels=(1, 2, 4, 6),
                  sequences={"a face turns by 60 degrees": turning})
 
 
@@ -220,7 +222,7 @@ def run(model, study: Study, out: Path, title: str, resume: bool, progress: Prog
         progress.say(text)
 
     progress.step(f"Diffusion Edit Distance of {len(study.compared)} pictures, {len(study.compared) * (len(study.compared) - 1) // 2} geodesics")
-    distances = st.editDistances(model, study.pictures[study.compared], study.distanceLogSnr, names=study.names, steps=study.steps, shape=study.pictures.shape[1:], points=9, tolerance=5e-2,
+    distances = st.editDistances(model, study.pictures[study.compared], study.distanceLogSnr, names=study.names, steps=study.steps, shape=study.pictures.shape[1:], **{"points": 9, **study.solver, "tolerance": 5e-2},
                                  progress=lambda fraction: progress.show(f"{100 * fraction:.0f} %"))
     text = str(distances) + "\nnearest neighbour of the same kind: " + ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in distances.agreement(study.labels).items())
     (out / "distances.txt").write_text(text + "\n")
