@@ -101,7 +101,8 @@ def digitStudy(quick: bool) -> Study:
 # ---- the gallery
 
 
-PAIRS = (("smiling face with smiling eyes", "crying face"), ("cat face", "dog face"), ("blue heart", "sparkling heart"), ("house building", "european castle"), ("red apple", "tangerine"))
+PAIRS = {"smile to tears": ("smiling face with smiling eyes", "crying face"), "cat to dog": ("cat face", "dog face"), "blue to sparkling": ("blue heart", "sparkling heart"),
+         "house to castle": ("house building", "european castle"), "apple to tangerine": ("red apple", "tangerine")}
 
 
 #: Geodesics of the gallery stay above: below, they go where the network was never trained, and decode to loud colours.
@@ -119,10 +120,10 @@ def emojiStudy(font: Optional[str]) -> Study:
 
     loaded = emoji.loadFont(font)
     compared = [name for members in GROUPS.values() for name in members]
-    names = list(dict.fromkeys([*compared, *(name for pair in PAIRS for name in pair)]))
+    names = list(dict.fromkeys([*compared, *(name for pair in PAIRS.values() for name in pair)]))
     pixels = np.stack([emoji.render(name, loaded) for name in names]) / 255
     turning = np.stack([emoji.render("grinning face", loaded, angle=angle) for angle in np.linspace(0, 60, 13)]) / 255
-    return Study(pixels, [(f"{a} to {b}", names.index(a), names.index(b)) for a, b in PAIRS], [names.index(name) for name in compared], compared,
+    return Study(pixels, [(name, names.index(a), names.index(b)) for name, (a, b) in PAIRS.items()], [names.index(name) for name in compared], compared,
                  [group for group, members in GROUPS.items() for _ in members], logSnr=4.0, distanceLogSnr=4.0, densityLogSnr=1.0, beyond=[1, 4], solver={"points": 9, "tolerance": 3e-2, "minLogSnr": MIN_LOG_SNR}, animated=True, levels=(1, 2, 4, 6),
                  sequences={"a face turns by 60 degrees": turning})
 
@@ -157,7 +158,7 @@ def drawPairs(model, study: Study, out: Path, title: str, resume: bool, progress
     report = st.interpolationReport(title, found)
     # The picture of docs/images.md and README.md.
     rows = {f"{name}, {shown}": one.frames for name, members in found.items() for one in members for shown in [{"spacetime": "geodesic", "lerp": "straight"}.get(one.method)] if shown}
-    imageplots.savePicture(imageplots.strip(rows, columns=study.shown, scale=2 if study.pictures.shape[1] > 16 else 7), out / "overview.png", overwrite=True)
+    imageplots.savePicture(imageplots.strip(rows, columns=study.shown, scale=2 if study.pictures.shape[1] > 16 else 7).quantize(256), out / "overview.png", overwrite=True)
     for path, name, caption in figures:
         report.addFigure(path, name, caption)
     if study.animated:

@@ -475,11 +475,11 @@ def interpolationReport(title: str, pairs: Mapping[str, Sequence[Interpolation]]
     report = Report(title, columns=[
         Column("length", f"at log-SNR {first.endLogSnr:g}", "", "{length:.2f} ± {lengthError:.2f}"),
         Column("energy", "", "", "{energy:.0f} ± {energyError:.0f}"),
-        Column("log-density", "lowest frame", "nats", "{lowestLogDensity:.0f}"),
-        Column("log-density", "middle frame", "nats", "{middleLogDensity:.0f}"),
-        Column("evenness", "longest/mean step", "", "{evenness:.2f}"),
-        Column("denoiser", "evaluations", "", "{evaluations:,}"),
-        Column("time", "wall clock", "s", "{seconds:.1f}"),
+        Column("log p", "lowest", "nats", "{lowestLogDensity:.0f}"),
+        Column("log p", "middle", "nats", "{middleLogDensity:.0f}"),
+        Column("evenness", "", "", "{evenness:.2f}"),
+        Column("denoiser", "calls", "", "{evaluations:,}"),
+        Column("time", "", "s", "{seconds:.1f}"),
     ])
     for pair, found in pairs.items():
         for one in found:
@@ -495,8 +495,8 @@ def interpolationReport(title: str, pairs: Mapping[str, Sequence[Interpolation]]
     report.notes += [
         f"Fisher-Rao length and energy (± one standard error over probes) of {frames} frames: of a spacetime geodesic between its ends at log-SNR {first.endLogSnr:g}; "
         "of every other row as a curve at that log-SNR, to which its frames are encoded by the probability-flow ODE (no trace of a covariance enters there, and no probes).",
-        f"Log-densities are relative to the first frame, seen through noise of log-SNR {first.densityLogSnr:g}. Blurred pictures are denser than sharp ones: high is not good by itself.",
-        "Evenness: the longest step between neighbouring frames over the mean one, over pixels.",
+        f"Log-densities, of the lowest frame and of that in the middle, are relative to the first frame, seen through noise of log-SNR {first.densityLogSnr:g}. Blurred pictures are denser than sharp ones: high is not good by itself.",
+        "Evenness: the longest step between neighbouring frames over the mean one, over pixels. Calls and seconds are those of the frames, without these measures.",
     ]
     report.settings.update(settings or {})
     return report
