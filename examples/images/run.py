@@ -108,10 +108,10 @@ PAIRS = {"smile to tears": ("smiling face with smiling eyes", "crying face"), "c
 #: Geodesics of the gallery stay above: below, they go where the network was never trained, and decode to loud colours.
 MIN_LOG_SNR = 0.5
 GROUPS = {
-    "face": ("grinning face", "crying face", "angry face"),
-    "animal": ("cat face", "dog face", "bear face"),
-    "heart": ("blue heart", "heavy black heart", "sparkling heart"),
-    "building": ("house building", "european castle", "school"),
+    "face": ("grinning face", "crying face"),
+    "animal": ("cat face", "bear face"),
+    "heart": ("heavy black heart", "sparkling heart"),
+    "building": ("house building", "school"),
 }
 
 
