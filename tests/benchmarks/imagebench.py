@@ -9,7 +9,7 @@ dropped, coordinate by coordinate (--unrectified keeps them: Adam then finds cur
 Reported: points at which the denoiser is evaluated, these as forward passes (what a point of either way costs over a plain evaluation is measured), seconds, and
 length and energy of the curves at 64 segments, by the same probes for both, with standard errors over the probes.
 
-    python imagebench.py [--model M.safetensors --pictures DIR|FILE.npy] [--pairs 3] [--seeds 1 2] [--log-snr 1] [--nodes 17 65] [--full]
+    python imagebench.py [--model M.safetensors --pictures DIR|FILE.npy] [--pairs 3] [--seeds 1 2] [--log-snr 3] [--nodes 17 65] [--full]
 
 By default 8x8 digits and a small model, trained first (a minute); --full takes the emoji and the model that ships. Prints Markdown.
 """
@@ -214,7 +214,7 @@ def main():
     parser.add_argument("--pictures", help="folder or .npy file of pictures")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--log-snr", type=float, default=1.0, help="of the ends")
+    parser.add_argument("--log-snr", type=float, default=3.0, help="of the ends")
     parser.add_argument("--nodes", type=int, nargs="+", default=[17, 65], help="of this solver; the first is compared with the published way, whose spline has 18")
     parser.add_argument("--full", action="store_true", help="the emoji and the model that ships")
     parser.add_argument("--unrectified", action="store_true", help="negative terms count in the published way's energy")
