@@ -52,6 +52,7 @@ class Study:
     probes: int = 8
     steps: int = 16
     tau: float = 1e-3
+    solver: dict = field(default_factory=dict)  # options of matrixFreeGeodesic
     sequences: dict[str, np.ndarray] = field(default_factory=dict)  # frames [F, H, W, C]
     sequenceLogSnr: float = 2.0
     animated: bool = False
@@ -120,7 +121,7 @@ def emojiStudy(font: Optional[str]) -> Study:
     pixels = np.stack([emoji.render(name, loaded) for name in names]) / 255
     turning = np.stack([emoji.render("grinning face", loaded, angle=angle) for angle in np.linspace(0, 60, 13)]) / 255
     return Study(pixels, [(f"{a} to {b}", names.index(a), names.index(b)) for a, b in PAIRS], [names.index(name) for name in compared], compared,
-                 [group for group, members in GROUPS.items() for _ in members], logSnr=-2.0, distanceLogSnr=1.0, densityLogSnr=1.0, beyond=[1, 4], animated=True, levels=(-4, -2, 0, 2, 4),
+                 [group for group, members in GROUPS.items() for _ in members], logSnr=3.0, distanceLogSnr=3.0, densityLogSnr=1.0, beyond=[1, 4], solver={"points": 9, "tolerance": 3e-2}, animated=True, levels=(0, 1, 3, 5),
                  sequences={"a face turns by 60 degrees": turning})
 
 
@@ -141,7 +142,7 @@ def drawPairs(model, study: Study, out: Path, title: str, resume: bool, progress
                 found[name].append(st.Interpolation.load(file))
                 continue
             progress.show(f"{name}: {method}")
-            one = st.interpolate(model, study.pictures[a], study.pictures[b], method, logSnr=study.logSnr, numFrames=study.frames, densityLogSnr=study.densityLogSnr, tau=study.tau,
+            one = st.interpolate(model, study.pictures[a], study.pictures[b], method, **(study.solver if method == "spacetime" else {}), logSnr=study.logSnr, numFrames=study.frames, densityLogSnr=study.densityLogSnr, tau=study.tau,
                                  steps=study.steps, probes=study.probes, seed=SEED, shape=study.pictures.shape[1:])
             one.save(file, overwrite=True)
             found[name].append(one)
@@ -198,7 +199,7 @@ def run(model, study: Study, out: Path, title: str, resume: bool, progress: Prog
         rows = {}
         for level in study.levels:
             progress.show(f"log-SNR {level}")
-            rows[f"{level}"] = st.interpolate(model, study.pictures[a], study.pictures[b], "spacetime", logSnr=level, numFrames=study.shown, steps=study.steps, seed=SEED, measure=False,
+            rows[f"{level}"] = st.interpolate(model, study.pictures[a], study.pictures[b], "spacetime", logSnr=level, numFrames=study.shown, steps=study.steps, seed=SEED, measure=False, **study.solver,
                                               shape=study.pictures.shape[1:]).frames
         path = imageplots.savePicture(imageplots.strip(rows, title="spacetime geodesics with ends at log-SNR"), out / "levels.png", overwrite=True)
         report.addFigure(path, f"{name}: what the log-SNR of the ends decides", "Decoded spacetime geodesics between the same pictures, encoded to other noise levels.")

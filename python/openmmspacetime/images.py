@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
@@ -26,6 +27,8 @@ from .report import Column, Report
 
 __all__ = ["METHODS", "Interpolation", "PictureSpace", "extrapolatePictures", "interpolate", "interpolationReport"]
 
+#: Pixel values so far beyond [0, 1] belong to no picture.
+OVERSHOOT = 0.5
 #: What `interpolate` offers.
 METHODS = ("spacetime", "lerp", "slerp", "latent", "density")
 
@@ -197,7 +200,7 @@ class Interpolation:
     evaluations, seconds
         What the frames cost, without the measures.
     curve : Curve or None
-        The geodesic of spacetime.
+        The geodesic of spacetime, with the frames' points as its nodes.
     path : DensityPath or None
         The geodesic of the density.
     """
@@ -224,6 +227,11 @@ class Interpolation:
 
     def __repr__(self) -> str:
         return f"<Interpolation: {self.method}, {len(self.frames)} frames, length {self.length:.4g} ± {self.lengthError:.2g} at log-SNR {self.endLogSnr:g}>"
+
+    @property
+    def overshoot(self) -> float:
+        """How far pixel values of the frames lie beyond [0, 1]: a few hundredths for pictures; more where a curve has left the data."""
+        return float(max(0.0, -self.frames.min(), self.frames.max() - 1))
 
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> None:
         """Write everything but `curve` and `path` as .npz. ValueError where the file exists and `overwrite` is False."""
@@ -329,6 +337,9 @@ def interpolate(
         result = make(space, ends, logSnr, numFrames, levels.get(method), dict(options, tau=tau) if method == "density" else dict(options, seed=seed), progress)
     result.seconds, result.evaluations = time.perf_counter() - started, model.evaluations - before
     result.densityLogSnr = float(densityLogSnr)
+    if result.overshoot > OVERSHOOT:
+        warnings.warn(f"interpolate: frames of the method {method!r} have pixels {result.overshoot:.1f} beyond [0, 1]: the curve goes far off noisy data, where points "
+                      "decode to no pictures and a trained denoiser is not to be trusted. Raise the log-SNR of the ends", stacklevel=2)
     if measure:
         _measure(space, result, probes, seed)
     return result
@@ -378,7 +389,7 @@ def _spacetime(space, ends, logSnr, numFrames, level, options, progress) -> Inte
     eta = equallySpaced(solved.curve, solved.measure.d, numFrames)
     y, levels = space.ofEta(eta)
     result = _decoded(space, "spacetime", y, levels, logSnr)
-    result.converged, result.curve = solved.converged, solved.curve
+    result.converged, result.curve = solved.converged, _core.Curve(space.variables, np.linspace(0, 1, numFrames), eta)
     return result
 
 
@@ -475,6 +486,8 @@ def interpolationReport(title: str, pairs: Mapping[str, Sequence[Interpolation]]
             report.addRow(f"{pair}: {one.method}", [], {"pair": pair, "method": one.method, **one.figures()})
             if not one.converged:
                 report.warnings.append(f"{pair}: the {one.method} geodesic did not converge.")
+            if one.overshoot > OVERSHOOT:
+                report.warnings.append(f"{pair}, {one.method}: pixel values lie up to {one.overshoot:.1f} beyond [0, 1]: the curve goes far off noisy data, where points decode to no pictures.")
             if one.negativeEdges:
                 report.warnings.append(f"{pair}, {one.method}: the model is inconsistent on {one.negativeEdges} of {len(one.frames) - 1} segments, whose Delta eta . Delta mu is negative: "
                                        "the length is not to be trusted. Train it longer.")

@@ -252,3 +252,13 @@ def testFiguresOfDistances(gaussian):
     found = st.editDistances(gaussian, pictures(4), 1.0, shape=SHAPE, points=5)
     assert len(imageplots.embedding(found, labels=[0, 0, 1, 1]).axes) == 2
     assert len(imageplots.distanceMatrix(found).axes) == 4
+
+
+def testFramesBeyondThePicturesAreSaid():
+    model = st.GaussianMixtureModel(np.full((1, D), 2.0), [0.5], np.ones(1))
+    a, b = pictures(2)
+    with pytest.warns(UserWarning, match=r"frames of the method 'slerp' have pixels .* beyond \[0, 1\]"):
+        found = st.interpolate(model, a + 1.5, b + 1.5, "slerp", shape=SHAPE, measure=False)
+    assert found.overshoot == pytest.approx(found.frames.max() - 1)
+    report = st.interpolationReport("Pictures", {"far": [found]})
+    assert any("beyond [0, 1]" in w for w in report.warnings)
