@@ -7,7 +7,7 @@
 FOLDER is a model as the diffusers library saves it (DiffusionPipeline.save_pretrained, or a downloaded repository): an autoencoder (vae or vqvae), a unet and a
 scheduler; with a text encoder the denoiser is that of --prompt, without guidance. The pictures are encoded to latents (times the autoencoder's scaling factor), joined
 in the spacetime of the latents' denoiser (arXiv:2505.17517), and decoded. Needs: pip install diffusers transformers accelerate. A GPU for anything large:
-Stable Diffusion 1.5 has 16,384 latent values; a geodesic takes some hundred to some thousand evaluations of it.
+Stable Diffusion 1.5 has 16,384 latent values; a geodesic takes thousands of evaluations of it.
 """
 from __future__ import annotations
 

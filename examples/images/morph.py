@@ -19,7 +19,7 @@ def addArguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="a", required=True, help="a picture")
     parser.add_argument("--to", dest="b", required=True, help="another one")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into: " + ", ".join(OUTPUTS))
-    parser.add_argument("--log-snr", type=float, default=0.0, help="noise level of the geodesic's ends: lower ones change more on the way (default: %(default)s)")
+    parser.add_argument("--log-snr", type=float, default=3.0, help="noise level of the geodesic's ends: lower ones change more on the way (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--steps", type=int, default=24, help="of Heun's method in encoding and decoding (default: %(default)s)")
     parser.add_argument("--probes", type=int, default=8, help="for the error bars of lengths (default: %(default)s)")
