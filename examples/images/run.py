@@ -45,6 +45,7 @@ class Study:
     logSnr: float                    # ends of geodesics
     distanceLogSnr: float            # ends of the Diffusion Edit Distance
     densityLogSnr: float
+    distancePoints: int              # nodes of a distance's geodesic
     beyond: list[int]                # pairs that are extrapolated
     methods: Sequence[str] = ("spacetime", "density", "latent", "slerp", "lerp")
     frames: int = 17
@@ -95,7 +96,7 @@ def digitStudy(quick: bool) -> Study:
     compared = [int(typical[d][k]) for d in kept for k in (0, 20)]
     labels = [str(target[k]) for k in compared]
     names = [f"{label}{'ab'[k % 2]}" for k, label in enumerate(labels)]
-    return Study(pixels, pairs, compared, names, labels, logSnr=3.0, distanceLogSnr=3.0, densityLogSnr=2.0, beyond=[0], frames=9 if quick else 17, probes=4 if quick else 8, steps=12)
+    return Study(pixels, pairs, compared, names, labels, logSnr=3.0, distanceLogSnr=3.0, densityLogSnr=2.0, distancePoints=9, beyond=[0], frames=9 if quick else 17, probes=4 if quick else 8, steps=12)
 
 
 # ---- the gallery
@@ -124,7 +125,7 @@ def emojiStudy(font: Optional[str]) -> Study:
     pixels = np.stack([emoji.render(name, loaded) for name in names]) / 255
     turning = np.stack([emoji.render("grinning face", loaded, angle=angle) for angle in np.linspace(0, 60, 13)]) / 255
     return Study(pixels, [(name, names.index(a), names.index(b)) for name, (a, b) in PAIRS.items()], [names.index(name) for name in compared], compared,
-                 [group for group, members in GROUPS.items() for _ in members], logSnr=4.0, distanceLogSnr=4.0, densityLogSnr=1.0, beyond=[1, 4], solver={"points": 9, "tolerance": 3e-2, "minLogSnr": MIN_LOG_SNR}, animated=True, levels=(1, 2, 4, 6),
+                 [group for group, members in GROUPS.items() for _ in members], logSnr=4.0, distanceLogSnr=4.0, densityLogSnr=1.0, distancePoints=5, beyond=[1, 4], solver={"points": 9, "tolerance": 3e-2, "minLogSnr": MIN_LOG_SNR}, animated=True, levels=(1, 2, 4, 6),
                  sequences={"a face turns by 60 degrees": turning})
 
 
@@ -223,7 +224,7 @@ def run(model, study: Study, out: Path, title: str, resume: bool, progress: Prog
         progress.say(text)
 
     progress.step(f"Diffusion Edit Distance of {len(study.compared)} pictures, {len(study.compared) * (len(study.compared) - 1) // 2} geodesics")
-    distances = st.editDistances(model, study.pictures[study.compared], study.distanceLogSnr, names=study.names, steps=study.steps, shape=study.pictures.shape[1:], **{"points": 9, **study.solver, "tolerance": 5e-2},
+    distances = st.editDistances(model, study.pictures[study.compared], study.distanceLogSnr, names=study.names, steps=study.steps, shape=study.pictures.shape[1:], **{**study.solver, "points": study.distancePoints, "tolerance": 5e-2},
                                  progress=lambda fraction: progress.show(f"{100 * fraction:.0f} %"))
     text = str(distances) + "\nnearest neighbour of the same kind: " + ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in distances.agreement(study.labels).items())
     (out / "distances.txt").write_text(text + "\n")
@@ -231,7 +232,7 @@ def run(model, study: Study, out: Path, title: str, resume: bool, progress: Prog
     progress.say(text)
     for figure, file, name in ((imageplots.distanceMatrix(distances), "distances.png", "Distances"), (imageplots.embedding(distances, study.labels), "embedding.png", "Maps of the pictures")):
         figure.savefig(out / file)
-        report.addFigure(figure, name, f"Diffusion Edit Distance with ends at log-SNR {study.distanceLogSnr:g}, and the Euclidean distance of pixels." if file == "distances.png" else
+        report.addFigure(figure, name, f"Diffusion Edit Distance with ends at log-SNR {study.distanceLogSnr:g} and {study.distancePoints} nodes, and the Euclidean distance of pixels." if file == "distances.png" else
                          "Classical scaling of the same distances; frames of one colour are of one kind.")
     report.settings.update({"ends at log-SNR": study.logSnr, "ends of distances at log-SNR": study.distanceLogSnr, "density at log-SNR": study.densityLogSnr, "tau": study.tau, "Heun steps": study.steps, "seed": SEED, "openmm-spacetime": st.__version__,
                             "machine": f"{platform.machine()}, Python {platform.python_version()}", "time": progress.time()})
