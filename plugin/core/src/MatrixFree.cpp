@@ -32,12 +32,11 @@ const double InexactStiffness = 0.1;
 const double LongestStep = 0.7;
 /// Least curvature along a step, as a share of the springs'.
 const double LeastCurvature = 0.2;
-/// The energy is known to the noise of its probes, and the gradient is not quite its derivative where a denoiser is not quite a gradient field: a step may
-/// raise it by this share.
-const double AllowedRise = 1e-3;
-const double ShortestStep = 0.01;
-/// Steps in a row that gain less than the tolerance's share of the energy, after which there is nothing left to gain.
-const int Patience = 6;
+const double ShortestStep = 0.03;
+/// Share by which the sum over the edges may rise above the lowest seen, for the noise of its probes.
+const double AllowedRise = 0.03;
+/// Steps in a row that bring the promised decrease no lower: the rest is noise of the probes.
+const int Patience = 4;
 /// Finite step along a direction: of log lambda, and of a point in standard deviations of its noise.
 const double StepInLevel = 0.01, StepInNoise = 0.03;
 /// Below log lambda of -8 and s2 = 1 a posterior is the data's whole distribution to 0.03 %.
@@ -214,20 +213,20 @@ public:
             step();
             return;
         }
-        if (!(answer.sum <= state.sum * (1 + AllowedRise)) && length > ShortestStep) {
-            shorten();
+        // Within the noise of the sums, the trapezoid of the slopes, not the sums, says whether a step leads down: sums have
+        // a noise of their probes that the gradient has not.
+        const double before = course.cwiseProduct(state.gradient).sum(), after = course.cwiseProduct(answer.gradient).sum();
+        const bool isHigh = !(answer.sum <= lowestSum * (1 + AllowedRise));
+        if ((isHigh || !(after <= -before)) && length > ShortestStep) {
+            shorten(isHigh || !std::isfinite(after) ? 0.4 : before / (before - after));
             return;
         }
-        if (answer.sum < state.sum * (1 + 10 * AllowedRise))
-            accept();
-        else {
-            // Nowhere down along this direction: forget what led to it, and stop where that was nothing.
-            if (memory.empty()) {
-                finishLevel();
-                return;
-            }
-            memory.clear();
+        if (isHigh) {
+            finishLevel();
+            return;
         }
+        lowestSum = std::min(lowestSum, answer.sum);
+        accept();
         step();
     }
 
@@ -419,7 +418,15 @@ private:
             alpha[k] = memory[k].s.cwiseProduct(q).sum() / memory[k].sy;
             q -= alpha[k] * memory[k].y;
         }
-        MatrixXd d = precondition(springs(state), q);
+        const Springs k = springs(state);
+        MatrixXd d = precondition(k, q);
+        if (!memory.empty()) {
+            // The springs are those of the mean eigenvalue of Cov; the largest ones are stiffer.
+            const Pair& last = memory.back();
+            const double yHy = last.y.cwiseProduct(precondition(k, last.y)).sum();
+            if (yHy > 0)
+                d *= std::min(1 / LeastCurvature, last.sy / yHy);
+        }
         for (size_t k = 0; k < memory.size(); k++)
             d += (alpha[k] - memory[k].y.cwiseProduct(d).sum() / memory[k].sy) * memory[k].s;
         hold(d);
@@ -435,10 +442,12 @@ private:
             slope = course.cwiseProduct(state.gradient).sum();
         }
         decrement = state.sum > 0 ? -slope / state.sum : 0;
+        idle = decrement > 0.9 * least ? idle + 1 : 0;
+        least = std::min(least, decrement);
         const bool isFinest = level + 1 == levels.size();
         const double tolerance = options.tolerance * (isFinest ? 1 : CoarseTolerance);
         if (!(slope < 0) || decrement < tolerance || idle >= Patience || iteration >= (isFinest ? options.maxIterations : std::min(options.maxIterations, 40))) {
-            good = !(slope < 0) || decrement < tolerance || idle >= Patience;
+            good = !(slope < 0) || decrement < tolerance;
             finishLevel();
             return;
         }
@@ -453,8 +462,9 @@ private:
         bound(trial);
     }
 
-    void shorten() {
-        length *= 0.4;
+    /// To where the slope, were it linear, is zero.
+    void shorten(double share) {
+        length *= std::clamp(share, 0.1, 0.7);
         propose();
     }
 
@@ -475,8 +485,6 @@ private:
         memory.push_back(std::move(pair));
         if (memory.size() > Memory)
             memory.pop_front();
-        idle = answer.sum > lowestSum * (1 - 0.1 * options.tolerance) ? idle + 1 : 0;
-        lowestSum = std::min(lowestSum, answer.sum);
         state = std::move(answer);
     }
 
@@ -491,6 +499,7 @@ private:
         bound(trial);
         memory.clear();
         iteration = idle = 0;
+        least = std::numeric_limits<double>::infinity();
         entering = true;
     }
 
@@ -520,7 +529,7 @@ private:
     double endTrace[2] = {0, 0}, endSquare[2] = {0, 0};
     std::deque<Pair> memory;
     MatrixXd course;
-    double length = 1, decrement = std::numeric_limits<double>::infinity(), lowestSum = std::numeric_limits<double>::infinity();
+    double length = 1, decrement = std::numeric_limits<double>::infinity(), least = std::numeric_limits<double>::infinity(), lowestSum = std::numeric_limits<double>::infinity();
     int iteration = 0, total = 0, idle = 0;
 };
 
