@@ -36,7 +36,7 @@ const double ShortestStep = 0.03;
 /// Share by which the sum over the edges may rise above the lowest seen, for the noise of its probes.
 const double AllowedRise = 0.03;
 /// Steps in a row that bring the promised decrease no lower: the rest is noise of the probes.
-const int Patience = 4;
+const int Patience = 8;
 /// Finite step along a direction: of log lambda, and of a point in standard deviations of its noise.
 const double StepInLevel = 0.01, StepInNoise = 0.03;
 /// Below log lambda of -8 and s2 = 1 a posterior is the data's whole distribution to 0.03 %.
@@ -222,9 +222,16 @@ public:
             return;
         }
         if (isHigh) {
-            finishLevel();
+            // Nowhere down along this direction: forget what led to it, and stop where that was nothing.
+            if (memory.empty())
+                finishLevel();
+            else {
+                memory.clear();
+                step();
+            }
             return;
         }
+        spent = answer.sum > lowestSum * (1 - 0.1 * options.tolerance) ? spent + 1 : 0;
         lowestSum = std::min(lowestSum, answer.sum);
         accept();
         step();
@@ -444,10 +451,12 @@ private:
         decrement = state.sum > 0 ? -slope / state.sum : 0;
         idle = decrement > 0.9 * least ? idle + 1 : 0;
         least = std::min(least, decrement);
+        // Where the gradient is right but for the noise of probes, an energy that falls no more is at its bottom.
+        const bool isBottom = isExact && spent >= Patience;
         const bool isFinest = level + 1 == levels.size();
         const double tolerance = options.tolerance * (isFinest ? 1 : CoarseTolerance);
-        if (!(slope < 0) || decrement < tolerance || idle >= Patience || iteration >= (isFinest ? options.maxIterations : std::min(options.maxIterations, 40))) {
-            good = !(slope < 0) || decrement < tolerance;
+        if (!(slope < 0) || decrement < tolerance || isBottom || (!isExact && idle >= Patience) || iteration >= (isFinest ? options.maxIterations : std::min(options.maxIterations, 40))) {
+            good = !(slope < 0) || decrement < tolerance || isBottom;
             finishLevel();
             return;
         }
@@ -498,7 +507,7 @@ private:
         trial = resampled(state.z, levels[level]);
         bound(trial);
         memory.clear();
-        iteration = idle = 0;
+        iteration = idle = spent = 0;
         least = std::numeric_limits<double>::infinity();
         entering = true;
     }
@@ -530,11 +539,14 @@ private:
     std::deque<Pair> memory;
     MatrixXd course;
     double length = 1, decrement = std::numeric_limits<double>::infinity(), least = std::numeric_limits<double>::infinity(), lowestSum = std::numeric_limits<double>::infinity();
-    int iteration = 0, total = 0, idle = 0;
+    int iteration = 0, total = 0, idle = 0, spent = 0;
 };
 
 /// Numbers that the pairs solved together may hold: their steps remembered, above all.
 const double PairNumbers = 1.5e8;
+
+/// Ends that differ by no more than rounding are the same.
+const double SamePoint = 1e-12;
 
 MatrixFreeResult finished(const PosteriorModel& model, const PairSolver& solver, const MatrixFreeOptions& options) {
     MatrixFreeResult r;
@@ -625,7 +637,7 @@ std::vector<MatrixFreeResult> matrixFreeGeodesics(const PosteriorModel& model, c
             try {
                 checkEnd(model, a, "the start", options.minLogSnr);
                 checkEnd(model, b, "the end", options.minLogSnr);
-                if (a == b)
+                if ((a - b).norm() <= SamePoint * a.norm())
                     results[from + k] = standing(model, a, options);
                 else
                     solvers[k] = std::make_unique<PairSolver>(model, a, b, options);
