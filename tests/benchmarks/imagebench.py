@@ -9,9 +9,10 @@ dropped, coordinate by coordinate (--unrectified keeps them: Adam then finds cur
 Reported: points at which the denoiser is evaluated, these as forward passes (what a point of either way costs over a plain evaluation is measured), seconds, and
 length and energy of the curves at 64 segments, by the same probes for both, with standard errors over the probes.
 
-    python imagebench.py [--model M.safetensors --pictures DIR|FILE.npy] [--pairs 3] [--seeds 1 2] [--log-snr 3] [--nodes 17 65] [--full]
+    python imagebench.py [--model M.safetensors --pictures DIR|FILE.npy] [--pairs 3] [--seeds 1 2] [--log-snr 3] [--nodes 17 65] [--full | --exact]
 
-By default 8x8 digits and a small model, trained first (a minute); --full takes the emoji and the model that ships. Prints Markdown.
+By default 8x8 digits and a small model, trained first (a minute); --full takes the emoji and the model that ships, --exact no network but
+a mixture, on which lengths can be trusted: on trained denoisers the published way finds curves with negative segments. Prints Markdown.
 """
 import argparse
 import pathlib
@@ -98,6 +99,21 @@ class PublishedCurve:
     def eta(self, segments=SEGMENTS):
         with torch.no_grad():
             return self.nodes(segments + 1)[2].numpy()
+
+
+class ExactDenoiser:
+    """The denoiser of a mixture of isotropic Gaussians of one variance, in PyTorch: what `TorchUnet` is of a trained one."""
+
+    logSnrRange = (-8.0, 12.0)
+
+    def __init__(self, means, variance):
+        self.means, self.variance, self.evaluations = torch.tensor(means, dtype=torch.float32), variance, 0
+
+    def __call__(self, y, l):
+        self.evaluations += len(y)
+        noise = (-l).exp()[:, None]
+        weights = torch.softmax(-0.5 * (y[:, None] - self.means).square().sum(2) / (self.variance + noise), 1)
+        return (self.variance * y + noise * (weights @ self.means)) / (self.variance + noise)
 
 
 def digits():
@@ -218,10 +234,19 @@ def main():
     parser.add_argument("--log-snr", type=float, default=3.0, help="of the ends")
     parser.add_argument("--nodes", type=int, nargs="+", default=[17, 65], help="of this solver; the first is compared with the published way, whose spline has 18")
     parser.add_argument("--full", action="store_true", help="the emoji and the model that ships")
+    parser.add_argument("--exact", action="store_true", help="the exact denoiser of a Gaussian of standard deviation 0.15 (of pixels from 0 to 1) about each of the digits, in place of a trained one: "
+                        "neither way can make use of errors of its")
     parser.add_argument("--unrectified", action="store_true", help="negative terms count in the published way's energy")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="of Adam, to choose from")
     parser.add_argument("--short", action="store_true", help="a hundredth of the published steps: for tests of this script")
     options = parser.parse_args()
+    stages = [(steps // 100, points) for steps, points in STAGES] if options.short else STAGES
+    if options.exact:
+        means, variance = 2 * digits().reshape(-1, 64) - 1, 0.3**2
+        model = st.GaussianMixtureModel(means, np.full(len(means), variance), np.ones(len(means)))
+        print(f"## Geodesics of pictures: the exact posterior of a mixture about {len(means):,} digits, D = 64, ends at log-SNR {options.log_snr:g}\n")
+        compare(model, ExactDenoiser(means, variance), means, choosePairs(means, options.pairs), options.seeds, options.log_snr, options.nodes, stages, options.rates, rectify=not options.unrectified)
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = options.model
         if options.full:
@@ -236,7 +261,6 @@ def main():
             sys.exit(f"{path} is a model of pictures of {tuple(model.imageShape)}, got {pictures.shape[1:]}")
         print(f"## Geodesics of pictures: {'emoji' if options.full else 'digits' if options.model is None else pathlib.Path(path).name}, D = {len(model.variables)}, "
               f"{model.numParameters:,} parameters, ends at log-SNR {options.log_snr:g}\n")
-        stages = [(steps // 100, points) for steps, points in STAGES] if options.short else STAGES
         compare(model, unet, pictures, choosePairs(pictures, options.pairs), options.seeds, options.log_snr, options.nodes, stages, options.rates, rectify=not options.unrectified)
 
 
