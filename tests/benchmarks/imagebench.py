@@ -199,7 +199,7 @@ def compare(model, unet, pictures, pairs, seeds, logSnr, nodes, stages=STAGES, r
 
     print("| pair | seed | way | evaluations | as forward passes | CPU s | wall s | length | energy | speed gap | negative segments | converged |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    fewer, worse, negative = [], 0, 0
+    fewer, judged, worse = [], 0, 0
     for k, (a, b) in enumerate(eta):
         line = measure(np.linspace(0, 1, SEGMENTS + 1)[:, None] * (b - a) + a)
         print(f"| {k + 1} | | straight line in eta | | | | | {line.length:.2f} ± {line.lengthError:.2f} | {line.energy:.0f} ± {line.energyError:.0f} | {line.speedGap:.3f} | {line.negativeEdges} | |", flush=True)
@@ -214,15 +214,17 @@ def compare(model, unet, pictures, pairs, seeds, logSnr, nodes, stages=STAGES, r
                 print(f"| {k + 1} | {seed} | {name} | {count:,} | {count * factor:,.0f} | {cpuSeconds:.1f} | {wall:.1f} | {m.length:.2f} ± {m.lengthError:.2f} | {m.energy:.0f} ± {m.energyError:.0f} | "
                       f"{m.speedGap:.3f} | {m.negativeEdges} | {converged} |", flush=True)
             fewer.append((found[1] / rows[1][1], found[1] * published / (rows[1][1] * own), rows[0][3] / max(rows[1][3], 1e-3)))
-            negative += sum(row[5].negativeEdges > 0 for row in rows[:2])
-            worse += rows[0][5].negativeEdges == 0 and rows[1][5].length - rows[1][5].lengthError > rows[0][5].length + rows[0][5].lengthError
+            if rows[0][5].negativeEdges == rows[1][5].negativeEdges == 0:
+                judged += 1
+                worse += rows[1][5].length - rows[1][5].lengthError > rows[0][5].length + rows[0][5].lengthError
     fewer = np.array(fewer)
     print(f"\n{nodes[0]} nodes, median over {len(fewer)} runs (range): {np.median(fewer[:, 0]):.0f} ({fewer[:, 0].min():.0f} to {fewer[:, 0].max():.0f}) times fewer evaluations, "
           f"{np.median(fewer[:, 1]):.0f} ({fewer[:, 1].min():.0f} to {fewer[:, 1].max():.0f}) times fewer forward passes, {np.median(fewer[:, 2]):.0f} times less CPU time.")
-    if negative:
-        print(f"NOT JUDGED WHERE SO: {negative} of {2 * len(fewer)} curves have segments with d eta . d mu < 0, on which the denoiser contradicts itself: their lengths leave those out and say little.")
-    print(f"Aim, {AIM} times fewer evaluations at an equal or lower length: {'met' if fewer[:, 0].min() >= AIM and not worse else 'MISSED'}"
-          + (f"; the length is larger beyond both standard errors in {worse} of {len(fewer)} runs." if worse else "."))
+    if judged < len(fewer):
+        print(f"Lengths are not judged in {len(fewer) - judged} of {len(fewer)} runs: there a curve has segments with d eta . d mu < 0, on which the denoiser contradicts itself; its length leaves those out.")
+    if judged:
+        print(f"Aim, {AIM} times fewer evaluations at an equal or lower length: {'met' if fewer[:, 0].min() >= AIM and not worse else 'MISSED'}; "
+              f"the length is larger beyond both standard errors in {worse} of {judged} runs.")
 
 
 def main():
