@@ -54,8 +54,8 @@ def viewPath(path: Any, topology: Any = None, *, maxFrames: int = 80, superpose:
              labels: Optional[Sequence[str]] = None, style: Optional[Mapping[str, Any]] = None, seconds: float = 6.0, width: int = 640, height: int = 420) -> Any:
     """The frames of a path as a molecule that moves, with a button and a slider: a py3Dmol view.
 
-    As the last line of a notebook's cell it shows itself; ``view.write_html("path.html")`` makes a page of it. It needs no running Python, but the browser
-    loads 3Dmol.js from the network. What py3Dmol's views can do works here too, ``view.setStyle({"line": {}})`` for example.
+    ``viewPath(path).show()`` shows it in a notebook; ``view.write_html("path.html")`` makes a page of it. It needs no running Python, but the browser loads
+    3Dmol.js from the network. What py3Dmol's views can do works here too, ``view.setStyle({"line": {}})`` for example.
 
     Parameters
     ----------
