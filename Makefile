@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | notebooks [QUICK=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | clean.
+# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | clean.
 # OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -14,7 +14,7 @@ APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-d
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: build test test-cpp test-python demo demo-mixture demo-images notebooks studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
+.PHONY: build test test-cpp test-python demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
@@ -76,7 +76,8 @@ demo-mixture: build
 demo-images: build
 	@$(PY) examples/images/run.py --out examples/images/output$(if $(GALLERY),-gallery --gallery) --overwrite $(if $(QUICK),--quick)
 
-# Every notebook, run from top to bottom, as a page in examples/notebooks/output.
+# Every notebook, run from top to bottom, as a page in examples/notebooks/output; QUICK=1 for little statistics.
+.PHONY: notebooks
 notebooks: build
 	@cd examples/notebooks && $(if $(QUICK),QUICK=1) $(CURDIR)/$(PY) -m nbconvert --to html --execute --output-dir output *.ipynb
 
