@@ -78,9 +78,8 @@ def testPathOfASampler(alanine, torsions, tmp_path):
     assert labels(view) == [f"s = {paths[0].s[paths[0].frameSteps[k]]:.2f}" for k in chosen]
     mdtraj = pytest.importorskip("mdtraj")
     loaded = mdtraj.load(paths[0].trajectory, top=paths.topology)
-    for same in (st.viewPath(loaded, superpose=False), st.viewPath(paths[0].trajectory, topology, superpose=False), st.viewPath(paths[0].trajectory, paths.topology, superpose=False),
-                 st.viewPath(loaded.xyz * unit.nanometer, loaded.topology, superpose=False)):
-        np.testing.assert_allclose(models(same)[chosen], models(view), atol=1.1e-4)
+    for path, of in ((loaded, None), (paths[0].trajectory, topology), (paths[0].trajectory, paths.topology), (loaded.xyz * unit.nanometer, loaded.topology)):
+        np.testing.assert_allclose(models(st.viewPath(path, of, superpose=False))[chosen], models(view), atol=1.1e-4)
 
 
 def testWaterIsLeftOut(alanine):
@@ -97,12 +96,18 @@ def testWaterIsLeftOut(alanine):
 def testBadInput(alanine, monkeypatch):
     pytest.importorskip("py3Dmol")
     topology, x = alanine
-    for call, message in ((lambda: st.viewPath([x]), "give a topology"), (lambda: st.viewPath(x, topology), r"\[frames, atoms, 3\]"), (lambda: st.viewPath([x[:20]], topology), "20 atoms, the topology has 22"),
-                          (lambda: st.viewPath([x, x * np.nan], topology), "frame 1 has positions that are no numbers"), (lambda: st.viewPath([x], topology, labels=["a", "b"]), "1 frames, got 2"),
-                          (lambda: st.viewPath([x], topology, superpose=[0, 22, 3]), "indices of atoms from 0 to 21"), (lambda: st.viewPath([x], topology, seconds=0), "above 0"),
-                          (lambda: st.viewPath([x], 7), "got int")):
+    for path, of, options, message in (
+        ([x], None, {}, "give a topology"),
+        (x, topology, {}, r"\[frames, atoms, 3\]"),
+        ([x[:20]], topology, {}, "20 atoms, the topology has 22"),
+        ([x, x * np.nan], topology, {}, "frame 1 has positions that are no numbers"),
+        ([x], topology, dict(labels=["a", "b"]), "1 frames, got 2"),
+        ([x], topology, dict(superpose=[0, 22, 3]), "indices of atoms from 0 to 21"),
+        ([x], topology, dict(seconds=0), "above 0"),
+        ([x], 7, {}, "got int"),
+    ):
         with pytest.raises(ValueError, match=message):
-            call()
+            st.viewPath(path, of, **options)
     for call in (lambda: st.viewPath("nowhere.dcd", topology), lambda: st.viewPath([x], "nowhere.pdb")):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             call()
