@@ -402,13 +402,13 @@ def testNothingIsOverwritten(tmp_path, mixture):
     assert density(*words, "--overwrite").returncode == 0 and (tmp_path / "g.json").read_text() != "mine"
 
 
-def testReadmeLines(tmp_path):
-    readme = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
-    lines = re.search(r"test_cli_density.py runs these lines.*?```\n(.*?)```", readme, re.S).group(1)
+def testLinesOfTheDocs(tmp_path):
+    page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "density.md").read_text()
+    lines = re.search(r"## The program\n.*?```bash\n(.*?)```", page, re.S).group(1)
     assert lines.count("spacetime density") == 4
     r = subprocess.run(["bash", "-ec", lines.replace("spacetime density", f"{program.path()} density")], capture_output=True, text=True, cwd=tmp_path)
     assert r.returncode == 0, r.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"wells.json", "path.json", "further.json", "profile.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == {"wells.json", "wells-path.json", "further.json", "profile.csv"}
 
 
 def testHelp():
