@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""The documentation's site: `make docs`. Nothing is fetched from the network while it is built, and its pages need none either.
+
+Pages are Markdown that a code host shows as well. What differs on the site is made here: the READMEs of examples/ become pages, links to folders become links to
+those pages, and a block of names marked {api} becomes the reference of these names.
+"""
+import importlib
+import inspect
+import os
+import pathlib
+import re
+
+import openmmspacetime
+
+DOCS = pathlib.Path(__file__).resolve().parent
+ROOT = DOCS.parent
+EXAMPLES = DOCS/"examples"
+BUILD = ROOT/"build"/"docs"
+
+project = "openmm-spacetime"
+author = "the authors of openmm-spacetime"
+version = release = openmmspacetime.__version__
+copyright = "the authors; MIT licence"
+
+extensions = ["myst_parser", "sphinx_external_toc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx-mathjax-offline", "sphinx_copybutton",
+              "breathe"]
+if os.environ.get("SPACETIME_DOCS_INTERSPHINX"):  # links to the pages of Python, numpy and OpenMM, which have to be fetched
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {"python": ("https://docs.python.org/3", None), "numpy": ("https://numpy.org/doc/stable", None)}
+
+external_toc_path = "_toc.yml"
+exclude_patterns = ["README.md"]
+myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = ["math"]
+myst_heading_anchors = 3
+suppress_warnings = ["duplicate_declaration.cpp"]  # of a namespace, which every header opens anew
+
+html_theme = "furo"
+html_title = f"openmm-spacetime {release}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+pygments_style, pygments_dark_style = "friendly", "monokai"
+copybutton_exclude = ".linenos, .gp, .go"
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autosummary_generate = False
+napoleon_google_docstring = False
+napoleon_use_param = False
+napoleon_use_rtype = False
+napoleon_use_ivar = False
+napoleon_custom_sections = [("Further attributes", "Attributes")]
+python_maximum_signature_line_length = 120
+
+breathe_projects = {"spacetime": str(BUILD/"doxygen"/"xml")}
+breathe_default_project = "spacetime"
+breathe_default_members = ("members",)
+cpp_id_attributes = ["SPACETIME_EXPORT", "OPENMM_EXPORT"]
+
+# References to names of other projects lead nowhere without their inventories; those to our own must lead somewhere.
+nitpick_ignore_regex = [("py:.*", r"(?!openmmspacetime\.|st\.).*"), ("cpp:.*", r".*")]
+
+LINK = re.compile(r"(!?\[[^\]\n]*\])\(([^)#\s]+)((?:#[^)]*)?)\)")
+
+
+def _siteLinks(text, place, page):
+    """Links of the file `place` as the site's `page` (both paths) has them; inside code nothing is a link."""
+    def replace(match):
+        label, target, anchor = match.groups()
+        path = (place.parent/target).resolve()
+        if "://" in target or not path.is_relative_to(ROOT):
+            return match.group(0)
+        if path.is_dir():
+            if path.parent == ROOT/"examples":
+                path = EXAMPLES/f"{path.name}.md"
+            else:
+                return label.strip("[]")
+        return f"{label}({os.path.relpath(path, page.parent)}{anchor})"
+
+    parts = re.split(r"(^```.*?^```)", text, flags=re.S | re.M)
+    return "".join(part if part.startswith("```") else LINK.sub(replace, part) for part in parts)
+
+
+def _writeExamplePages():
+    EXAMPLES.mkdir(exist_ok=True)
+    for readme in sorted((ROOT/"examples").glob("*/README.md")):
+        page = EXAMPLES/f"{readme.parent.name}.md"
+        text = _siteLinks(readme.read_text(encoding="utf-8"), readme, page)
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
+def _reference(names):
+    """reStructuredText of the names of openmmspacetime: a table of what they do, then each in full."""
+    module = ".".join(["openmmspacetime", *names[0].split(".")[:-1]])
+    names = [name.split(".")[-1] for name in names]
+    lines = [f".. currentmodule:: {module}", "", ".. autosummary::", ""] + [f"   {name}" for name in names] + [""]
+    for name in names:
+        isClass = inspect.isclass(getattr(importlib.import_module(module), name))
+        lines += [f".. autoclass:: {name}", "   :members:", "   :show-inheritance:", ""] if isClass else [f".. autofunction:: {name}", ""]
+    return "```{eval-rst}\n" + "\n".join(lines) + "\n```"
+
+
+def _prepareSource(app, page, source):
+    place = DOCS/f"{page}.md"
+    if place.parent != EXAMPLES:
+        source[0] = _siteLinks(source[0], place, place)
+    source[0] = re.sub(r"^```\{api\}\n(.*?)^```", lambda match: _reference(match.group(1).split()), source[0], flags=re.S | re.M)
+
+
+def _shortenSignature(app, what, name, thing, options, signature, returns):
+    def short(text):
+        if text is None:
+            return None
+        text = re.sub(r"openmmspacetime\._?\w+\.(?=\w)", "", text)
+        return re.sub(r"(collections\.abc|typing|pathlib|numpy)\.(?=[A-Z])", "", text)
+
+    return short(signature), short(returns)
+
+
+def _escapeBars(app, what, name, thing, options, lines):
+    """|x| in a docstring is a size, not a substitution."""
+    for i, line in enumerate(lines):
+        if "|" in line and not line.lstrip().startswith(">>>"):
+            lines[i] = "".join(part if k % 2 else re.sub(r"(?<!\\)\|", r"\|", part) for k, part in enumerate(re.split(r"(`+[^`]*`+)", line)))
+
+
+def setup(app):
+    _writeExamplePages()
+    app.connect("source-read", _prepareSource)
+    app.connect("autodoc-process-signature", _shortenSignature)
+    app.connect("autodoc-process-docstring", _escapeBars)
