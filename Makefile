@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | clean.
+# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | docs | clean.
 # OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,11 +10,11 @@ BUILD := build/make
 # Platforms on which the tests of the force must run; where one cannot, they fail instead of being skipped.
 REQUIRED_PLATFORMS ?= Reference,CPU,OpenCL
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev opencl-headers pocl-opencl-icd fonts-noto-color-emoji
+APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev opencl-headers pocl-opencl-icd fonts-noto-color-emoji doxygen
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: build test test-cpp test-python demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
+.PHONY: build test test-cpp test-python demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench docs install-system clean
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
@@ -94,15 +94,23 @@ study-tetrapeptide: build
 
 studies: study-2d study-alanine study-maxflux study-implicit study-tetrapeptide
 
+# Each benchmark leaves its page in docs/performance.
+RECORD := $(PY) tests/benchmarks/record.py
 bench: build
-	@$(PY) tests/benchmarks/bench.py $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
-	@$(PY) tests/benchmarks/denoisers.py
-	@$(PY) tests/benchmarks/forcebench.py
-	@$(PY) tests/benchmarks/pathbench.py
-	@$(PY) tests/benchmarks/killtest.py --kills 50
-	@$(PY) tests/benchmarks/committorbench.py
-	@$(PY) tests/benchmarks/densitybench.py
-	@$(PY) tests/benchmarks/imagebench.py
+	@$(RECORD) bench $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
+	@$(RECORD) denoisers
+	@$(RECORD) forcebench
+	@$(RECORD) pathbench
+	@$(RECORD) killtest --kills 50
+	@$(RECORD) committorbench
+	@$(RECORD) densitybench
+	@$(RECORD) imagebench
+
+# The site, in build/docs/html. Warnings are errors; nothing is fetched.
+docs: build
+	@$(PY) -c "import sphinx, myst_parser, furo, breathe, sphinx_external_toc, sphinx_copybutton" || { echo "make docs needs what requirements.txt names" >&2; exit 2; }
+	@mkdir -p build/docs && doxygen docs/Doxyfile
+	@$(PY) -m sphinx -b html -q -W -n --keep-going -d build/docs/doctrees docs build/docs/html && echo "build/docs/html/index.html"
 
 clean:
 	rm -rf build

@@ -29,11 +29,13 @@ if os.environ.get("SPACETIME_DOCS_INTERSPHINX"):  # links to the pages of Python
     intersphinx_mapping = {"python": ("https://docs.python.org/3", None), "numpy": ("https://numpy.org/doc/stable", None)}
 
 external_toc_path = "_toc.yml"
-exclude_patterns = ["README.md"]
+exclude_patterns = ["figures/README.md"]
 myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 3
-suppress_warnings = ["duplicate_declaration.cpp"]  # of a namespace, which every header opens anew
+# A namespace is declared anew by every header; what a glob of the table of contents looks for need not be there yet.
+# Names of dimensions in shapes ([steps, n]) look like attributes of that name.
+suppress_warnings = ["duplicate_declaration.cpp", "etoc.glob", "ref.python"]
 
 html_theme = "furo"
 html_title = f"openmm-spacetime {release}"
@@ -58,6 +60,7 @@ python_maximum_signature_line_length = 120
 breathe_projects = {"spacetime": str(BUILD/"doxygen"/"xml")}
 breathe_default_project = "spacetime"
 breathe_default_members = ("members",)
+breathe_show_include = False
 cpp_id_attributes = ["SPACETIME_EXPORT", "OPENMM_EXPORT"]
 
 # References to names of other projects lead nowhere without their inventories; those to our own must lead somewhere.
@@ -121,6 +124,11 @@ def _shortenSignature(app, what, name, thing, options, signature, returns):
     return short(signature), short(returns)
 
 
+def _publicBases(app, name, thing, options, bases):
+    """No bases that nobody can look up."""
+    bases[:] = [base for base in bases if not base.__name__.startswith("_") and base.__module__ != "openmmspacetime.openmm_wrapper"] or [object]
+
+
 def _escapeBars(app, what, name, thing, options, lines):
     """|x| in a docstring is a size, not a substitution."""
     for i, line in enumerate(lines):
@@ -133,3 +141,4 @@ def setup(app):
     app.connect("source-read", _prepareSource)
     app.connect("autodoc-process-signature", _shortenSignature)
     app.connect("autodoc-process-docstring", _escapeBars)
+    app.connect("autodoc-process-bases", _publicBases)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The code blocks of the documentation, and how the tests run them.
 
-A block of Python or of commands (bash) in README.md or docs/ is run by the test that calls `run` with its page, or its page says in a comment right above it why it is not:
+A block of Python or of commands (bash) in docs/ is run by the test that calls `run` with its page, or its page says in a comment right above it why it is not:
 
     <!-- not run: needs MPI -->
 
@@ -36,7 +36,7 @@ class Block:
 
 def pages():
     """Paths of all pages, relative to the root."""
-    return [path.relative_to(ROOT).as_posix() for path in sorted([ROOT/"README.md", *(ROOT/"docs").rglob("*.md")]) if path.parent != ROOT/"docs"/"examples"]
+    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT/"docs").rglob("*.md")) if path.parent != ROOT/"docs"/"examples"]
 
 
 def blocks(page):
