@@ -56,6 +56,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = False
 napoleon_custom_sections = [("Further attributes", "Attributes")]
 python_maximum_signature_line_length = 120
+toc_object_entries_show_parents = "hide"
 
 breathe_projects = {"spacetime": str(BUILD/"doxygen"/"xml")}
 breathe_default_project = "spacetime"
@@ -102,8 +103,18 @@ def _reference(names):
     names = [name.split(".")[-1] for name in names]
     lines = [f".. currentmodule:: {module}", "", ".. autosummary::", ""] + [f"   {name}" for name in names] + [""]
     for name in names:
-        isClass = inspect.isclass(getattr(importlib.import_module(module), name))
-        lines += [f".. autoclass:: {name}", "   :members:", "   :show-inheritance:", ""] if isClass else [f".. autofunction:: {name}", ""]
+        thing = getattr(importlib.import_module(module), name)
+        if not inspect.isclass(thing):
+            lines += [f".. autofunction:: {name}", ""]
+            continue
+        # Static methods of the extension look like data.
+        static = [key for key, value in vars(thing).items() if type(value).__name__ == "nb_func" and not key.startswith("_")]
+        made = (thing.__init__.__doc__ or "").split("\n")[0]
+        made = _short(made.removeprefix("__init__").rpartition(" -> ")[0]) if made.startswith("__init__(self") else ""
+        lines += [f".. autoclass:: {name}{made}", "   :members:", *(["   :exclude-members: "+", ".join(static)] if static else []),
+                  *(["   :show-inheritance:"] if any(_isPublic(base) for base in thing.__bases__) else []), ""]
+        for key in static:
+            lines += [f"   .. automethod:: {name}.{key}", ""]
     return "```{eval-rst}\n" + "\n".join(lines) + "\n```"
 
 
@@ -114,31 +125,40 @@ def _prepareSource(app, page, source):
     source[0] = re.sub(r"^```\{api\}\n(.*?)^```", lambda match: _reference(match.group(1).split()), source[0], flags=re.S | re.M)
 
 
-def _shortenSignature(app, what, name, thing, options, signature, returns):
-    def short(text):
-        if text is None:
-            return None
-        text = re.sub(r"openmmspacetime\._?\w+\.(?=\w)", "", text)
-        return re.sub(r"(collections\.abc|typing|pathlib|numpy)\.(?=[A-Z])", "", text)
-
-    return short(signature), short(returns)
+def _isPublic(base):
+    """Whether a base class is one that can be looked up."""
+    return base is not object and not base.__name__.startswith("_") and base.__module__ != "openmmspacetime.openmm_wrapper"
 
 
 def _publicBases(app, name, thing, options, bases):
-    """No bases that nobody can look up."""
-    bases[:] = [base for base in bases if not base.__name__.startswith("_") and base.__module__ != "openmmspacetime.openmm_wrapper"] or [object]
+    bases[:] = [base for base in bases if _isPublic(base)] or [object]
 
 
-def _escapeBars(app, what, name, thing, options, lines):
-    """|x| in a docstring is a size, not a substitution."""
+def _short(text):
+    """A signature of the extension as one would write it."""
+    text = re.sub(r"numpy\.ndarray\[[^\]]*\]", "ndarray", text)
+    text = re.sub(r"openmmspacetime\.\w+\.(?=\w)", "", text)
+    return re.sub(r"(collections\.abc|typing|pathlib|numpy|os)\.(?=[A-Za-z])", "", text).replace("(self, ", "(").replace("(self)", "()")
+
+
+def _signature(app, what, name, thing, options, signature, returns):
+    return signature and _short(signature), returns and _short(returns)
+
+
+def _docstring(app, what, name, thing, options, lines):
+    if what == "property" and lines:
+        # What has no words of its own says at least its type; a colon in the rest divides no type from words.
+        lines[0] = re.sub(r"^\(self\) -> (.*)", lambda match: f"*{_short(match.group(1))}*", lines[0])
+        lines.insert(0, "")
     for i, line in enumerate(lines):
         if "|" in line and not line.lstrip().startswith(">>>"):
+            # |x| in a docstring is a size, not a substitution.
             lines[i] = "".join(part if k % 2 else re.sub(r"(?<!\\)\|", r"\|", part) for k, part in enumerate(re.split(r"(`+[^`]*`+)", line)))
 
 
 def setup(app):
     _writeExamplePages()
     app.connect("source-read", _prepareSource)
-    app.connect("autodoc-process-signature", _shortenSignature)
-    app.connect("autodoc-process-docstring", _escapeBars)
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-docstring", _docstring, priority=400)  # before napoleon
     app.connect("autodoc-process-bases", _publicBases)
