@@ -74,7 +74,7 @@ def structures(folder):
 def testTutorial(folder, structures, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the little sampling
-        names = snippets.run("docs/tutorial.md", less={"steps=2_000_000": "steps=60_000", 'out="model': 'steps=50, points=300, out="model', "numPaths=20, steps=5000": "numPaths=2, steps=600"})
+        names = snippets.run("docs/tutorial.md", less={"steps=2_000_000": "steps=120_000, height=6, depositEvery=50", "structure.positions))": "structure.positions), logSnr=3)", 'out="model': 'steps=50, points=300, out="model', "numPaths=20, steps=5000": "numPaths=2, steps=600"})
     said = capsys.readouterr().out
     assert "['phi2', 'psi2'] [-1.4   1.05]" in said and "fewest effective samples" in said and "posterior standard deviations" in said and "straight line (null)" in said
     # What the page shows as printed is of the same form.
@@ -143,12 +143,16 @@ def testModels(folder, alanineSamples, torsions):
     rng = np.random.default_rng(1)
     k = rng.choice(3, 4000, p=WEIGHTS)
     names = dict(samples=MEANS[k]+np.sqrt(VARIANCES[k])[:, None]*rng.normal(size=(4000, 2)), steps=2500)
-    snippets.run("docs/models.md", names, only=slice(2, 3))
-    assert names["curve"].length == pytest.approx(st.geodesic(mixture(), FROM, TO, minLogSnr=0).length, rel=0.1)
     import torch
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # layers this small gain nothing from a second one
+    snippets.run("docs/models.md", names, only=slice(2, 3))
+    torch.set_num_threads(threads)
+    assert names["curve"].length == pytest.approx(st.geodesic(mixture(), FROM, TO, minLogSnr=0).length, rel=0.1)
     names.update(variables=st.Variables.numbers(["d1", "d2"]), network=lambda x, l: names["denoiser"](*(torch.as_tensor(a, dtype=torch.float32) for a in (x, l))))
-    snippets.run("docs/models.md", names, only=slice(3, 5))
+    # A denoiser is no exact gradient field: the curve is written, and the exit code may be 1.
+    snippets.run("docs/models.md", names, less={"--out distances.json": "--out distances.json || test $? = 1"}, only=slice(3, 5))
 
     class Picture(torch.nn.Module):
         def forward(self, x, logsnr):
@@ -184,7 +188,7 @@ def testDensity(folder, capsys):
     shutil.copy(DATA, folder/DATA.relative_to(ROOT))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        names = snippets.run("docs/density.md")
+        names = snippets.run("docs/density.md", only=slice(-1))
     printed = capsys.readouterr().out
     assert "129 nodes" in printed and "best tau" in printed
     # The mixture's straight line, and SLERP.
@@ -207,6 +211,7 @@ def testDensity(folder, capsys):
     assert np.linalg.norm(great.path, axis=1) == pytest.approx(8) and great.logDistance < slerp.logDistance and great.logDensity.min() > slerp.logDensity.min()
     assert names["shot"].length == pytest.approx(1, rel=1e-2)
     assert (folder/"density_alanine.png").stat().st_size > 20000
+    snippets.run("docs/density.md", only=slice(-1, None))
     assert {"further.json", "profile.csv"} <= {f.name for f in folder.iterdir()}
 
 
