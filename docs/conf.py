@@ -37,6 +37,8 @@ myst_heading_anchors = 3
 # Names of dimensions in shapes ([steps, n]) look like attributes of that name.
 suppress_warnings = ["duplicate_declaration.cpp", "etoc.glob", "ref.python"]
 
+smartquotes = False  # F'' is a derivative
+
 html_theme = "furo"
 html_title = f"openmm-spacetime {release}"
 html_static_path = ["static"]
@@ -147,9 +149,8 @@ def _signature(app, what, name, thing, options, signature, returns):
 
 def _docstring(app, what, name, thing, options, lines):
     if what == "property" and lines:
-        # What has no words of its own says at least its type; a colon in the rest divides no type from words.
-        lines[0] = re.sub(r"^\(self\) -> (.*)", lambda match: f"*{_short(match.group(1))}*", lines[0])
-        lines.insert(0, "")
+        # What has no words of its own says at least its type. A colon would divide a type from words.
+        lines[0] = re.sub(r"^\(self\) -> (.*)", lambda match: f"*{_short(match.group(1))}*", lines[0]).replace(": ", " – ", 1)
     for i, line in enumerate(lines):
         if "|" in line and not line.lstrip().startswith(">>>"):
             # |x| in a docstring is a size, not a substitution.
