@@ -76,6 +76,11 @@ demo-mixture: build
 demo-images: build
 	@$(PY) examples/images/run.py --out examples/images/output$(if $(GALLERY),-gallery --gallery) --overwrite $(if $(QUICK),--quick)
 
+# Every notebook, run from top to bottom, as a page in examples/notebooks/output; QUICK=1 for little statistics.
+.PHONY: notebooks
+notebooks: build
+	@cd examples/notebooks && $(if $(QUICK),QUICK=1) $(CURDIR)/$(PY) -m nbconvert --to html --execute --output-dir output *.ipynb
+
 # Each study goes on where it was interrupted, or replaces its own results; docs/studies.md says what they show and how long they take.
 study-2d: build
 	@$(PY) examples/published_2d/run.py --out examples/published_2d/output --overwrite $(if $(QUICK),--quick)

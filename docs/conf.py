@@ -77,10 +77,12 @@ def _siteLinks(text, place, page):
     def replace(match):
         label, target, anchor = match.groups()
         path = (place.parent/target).resolve()
+        if path == ROOT/"examples"/"README.md":
+            path = EXAMPLES/"all.md"
         if "://" in target or not path.is_relative_to(ROOT):
             return match.group(0)
         if path.is_dir():
-            if path.parent == ROOT/"examples":
+            if (path/"README.md").exists() and path.parent == ROOT/"examples":
                 path = EXAMPLES/f"{path.name}.md"
             else:
                 return label.strip("[]")
@@ -92,8 +94,8 @@ def _siteLinks(text, place, page):
 
 def _writeExamplePages():
     EXAMPLES.mkdir(exist_ok=True)
-    for readme in sorted((ROOT/"examples").glob("*/README.md")):
-        page = EXAMPLES/f"{readme.parent.name}.md"
+    for readme in sorted((ROOT/"examples").glob("**/README.md")):
+        page = EXAMPLES/("all.md" if readme.parent.name == "examples" else f"{readme.parent.name}.md")
         text = _siteLinks(readme.read_text(encoding="utf-8"), readme, page)
         if not page.exists() or page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")

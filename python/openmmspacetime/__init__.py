@@ -90,6 +90,7 @@ from .matrixfree import matrixFreeGeodesic, matrixFreeGeodesics, measureWithProb
 from .models import saveTorchScript  # noqa: E402
 from .opshandoff import UnbiasedPath, UnbiasedPaths, exportToOpenPathSampling, importFromOpenPathSampling  # noqa: E402
 from .pathdensity import PathDensity, PathSimilarity, pathDensity, pathSimilarity  # noqa: E402
+from .pathview import viewPath  # noqa: E402
 from .pictures import ImageSet, readImage, readImages, writePng  # noqa: E402
 from .reporter import Driver, SpacetimeReporter  # noqa: E402
 from .sampling import PathEnsemble, PathFailure, PathRecord, PathSampler  # noqa: E402
