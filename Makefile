@@ -114,6 +114,7 @@ bench: build
 # The site, in build/docs/html. Warnings are errors; nothing is fetched.
 docs: build
 	@$(PY) -c "import sphinx, myst_parser, furo, breathe, sphinx_external_toc, sphinx_copybutton" || { echo "make docs needs what requirements.txt names" >&2; exit 2; }
+	@command -v doxygen > /dev/null || { rm -f build/.system; $(MAKE) --no-print-directory build/.system; }
 	@mkdir -p build/docs && doxygen docs/Doxyfile
 	@$(PY) -m sphinx -b html -q -W -n --keep-going -d build/docs/doctrees docs build/docs/html && echo "build/docs/html/index.html"
 

@@ -387,7 +387,8 @@ def anchors(page):
 
 def testLinks():
     wrong, shown = [], set()
-    for page in ["README.md", *snippets.pages(), *(p.relative_to(ROOT).as_posix() for p in (ROOT/"examples").glob("*/README.md"))]:
+    examples = [p.relative_to(ROOT).as_posix() for pattern in ("**/README.md", "notebooks/*.ipynb") for p in (ROOT/"examples").glob(pattern)]
+    for page in ["README.md", *snippets.pages(), *examples]:
         text = re.sub(r"^ *```.*?^ *```", "", (ROOT/page).read_text(encoding="utf-8"), flags=re.S | re.M)
         for target in LINK.findall(text):
             if "://" in target:
@@ -439,3 +440,22 @@ def testValidationNamesTestsThatExist():
     cpp = {f"{file.stem}.{name}" for file in (ROOT/"tests"/"cpp").iterdir() if file.suffix == ".cpp" for name in re.findall(r"^TEST\w*\(\w+, (\w+)\)", file.read_text(encoding="utf-8"), re.M)}
     named = set(re.findall(r"`((?:test_|Test)\w+\.\w+)`", (ROOT/"docs"/"validation.md").read_text(encoding="utf-8")))
     assert len(named) > 30 and named <= python | cpp, named-python-cpp
+
+
+def testBenchmarksLeaveTheirPages(tmp_path, monkeypatch):
+    """What `make bench` records: the command, the machine and the output, which is text unless it is Markdown."""
+    monkeypatch.syspath_prepend(str(ROOT/"tests"/"benchmarks"))
+    import record
+
+    text = record.page("killtest", ["--kills", "3"], "3 kills\n")
+    assert text.startswith("# killtest\n\nkill -9 at random moments") and "| command | `python tests/benchmarks/killtest.py --kills 3` |" in text
+    assert f"OpenMM {openmm.__version__}" in text and text.endswith("```text\n3 kills\n```\n")
+    assert record.page("densitybench", [], "| a |\n|---|\n| 1 |\n").endswith("| a |\n|---|\n| 1 |\n")
+    (tmp_path/"failing.py").write_text('"""Fails."""\nprint("half a result")\nraise SystemExit(2)\n')
+    (tmp_path/"missing.py").write_text('"""Misses its aim."""\nprint("a result")\nraise SystemExit(1)\n')
+    monkeypatch.setattr(record, "HERE", tmp_path)
+    monkeypatch.setattr(record, "PAGES", tmp_path/"pages")
+    for name, code in (("failing", 2), ("missing", 1)):
+        monkeypatch.setattr(sys, "argv", ["record.py", name])
+        assert record.main() == code
+    assert [f.name for f in (tmp_path/"pages").iterdir()] == ["missing.md"]
