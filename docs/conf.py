@@ -37,7 +37,7 @@ myst_heading_anchors = 3
 # Names of dimensions in shapes ([steps, n]) look like attributes of that name.
 suppress_warnings = ["duplicate_declaration.cpp", "etoc.glob", "ref.python"]
 
-smartquotes = False  # F'' is a derivative
+smartquotes_action = "D"  # dashes; F'' is a derivative
 
 html_theme = "furo"
 html_title = f"openmm-spacetime {release}"
@@ -153,8 +153,11 @@ def _docstring(app, what, name, thing, options, lines):
     if what == "property" and lines:
         # What has no words of its own says at least its type. A colon would divide a type from words.
         lines[0] = re.sub(r"^\(self\) -> (.*)", lambda match: f"*{_short(match.group(1))}*", lines[0]).replace(": ", " – ", 1)
+    inMath = False
     for i, line in enumerate(lines):
-        if "|" in line and not line.lstrip().startswith(">>>"):
+        if line.strip():
+            inMath = ".. math::" in line or (inMath and line.startswith(" "))
+        if "|" in line and not inMath and not line.lstrip().startswith(">>>"):
             # |x| in a docstring is a size, not a substitution.
             lines[i] = "".join(part if k % 2 else re.sub(r"(?<!\\)\|", r"\|", part) for k, part in enumerate(re.split(r"(`+[^`]*`+)", line)))
 
