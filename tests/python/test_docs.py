@@ -74,7 +74,7 @@ def structures(folder):
 def testTutorial(folder, structures, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the little sampling
-        names = snippets.run("docs/tutorial.md", less={"steps=2_000_000": "steps=120_000, height=6, depositEvery=50", "structure.positions))": "structure.positions), logSnr=3)", 'out="model': 'steps=50, points=300, out="model', "numPaths=20, steps=5000": "numPaths=2, steps=600"})
+        names = snippets.run("docs/tutorial.md", less={"steps=2_000_000": "steps=60_000, height=6, depositEvery=50, sampleEvery=10", "structure.positions))": "structure.positions), logSnr=3)", 'out="model': 'steps=50, points=300, out="model', "numPaths=20, steps=5000": "numPaths=2, steps=600"})
     said = capsys.readouterr().out
     assert "['phi2', 'psi2'] [-1.4   1.05]" in said and "fewest effective samples" in said and "posterior standard deviations" in said and "straight line (null)" in said
     # What the page shows as printed is of the same form.
