@@ -32,7 +32,7 @@ build/.system:
 # The Python environment with OpenMM, LibTorch and the build tools. Beside it OpenMM for CUDA 12, against which tests hold the CUDA library.
 $(VENV)/.packages: build/.system requirements.txt
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	@if [ -n "$(OFFLINE)" ]; then $(PY) -c "import openmm, torch, numpy, nanobind, scikit_build_core" || exit 2; \
+	@if [ -n "$(OFFLINE)" ]; then $(PY) -c "import openmm, torch, numpy, nanobind, scikit_build_core, setuptools_scm" || exit 2; \
 	else echo "installing Python packages (OpenMM, LibTorch, ...)"; $(PY) -m pip install -q --disable-pip-version-check -r requirements.txt && \
 	    $(PY) -m pip install -q --disable-pip-version-check --upgrade --no-deps --target $(VENV)/openmm-cuda-12 'openmm-cuda-12>=8.6.1,<8.7'; fi
 	@touch $@
