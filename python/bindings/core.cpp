@@ -7,6 +7,7 @@
 #include "spacetime/Samples.h"
 #include "spacetime/Training.h"
 #include <nanobind/eigen/dense.h>
+#include <nanobind/make_iterator.h>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
@@ -197,6 +198,7 @@ NB_MODULE(_core, m) {
             if (i < 0 || i >= v.size())
                 throw nb::index_error("variable index out of range");
             return v[i]; })
+        .def("__iter__", [](const Variables& v) { return nb::make_iterator<nb::rv_policy::copy>(nb::type<Variables>(), "_Iterator", v.items().begin(), v.items().end()); }, nb::keep_alive<0, 1>())
         .def("__add__", [](const Variables& a, const Variables& b) {
             std::vector<Variable> items = a.items();
             items.insert(items.end(), b.items().begin(), b.items().end());

@@ -7,6 +7,7 @@ molecules over it, and `analyze` says what came out.
 """
 from . import _plugin
 
+_plugin.runStatus()
 _plugin.check()
 
 from ._core import (  # noqa: E402
