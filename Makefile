@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | clean.
+# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | lint [FULL=1] | dist | test-package | clean.
 # OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -14,7 +14,7 @@ APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-d
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: build test test-cpp test-python demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
+.PHONY: build test test-cpp test-python test-package dist demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
@@ -50,10 +50,11 @@ CMAKE_ARGS := -DPython_EXECUTABLE=$(CURDIR)/$(PY) -DCMAKE_BUILD_TYPE=Release -DC
 $(BUILD)/build.ninja: $(VENV)/.packages
 	@cmake -S . -B $(BUILD) -G Ninja $(CMAKE_ARGS) > build/cmake.log || { cat build/cmake.log; exit 1; }
 
+PIP_BUILD := -q --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=$(BUILD) \
+	--config-settings=cmake.define.SPACETIME_BUILD_TESTS=ON --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache
 build/.installed: $(BUILD)/build.ninja $(SOURCES)
 	@ninja -C $(BUILD) -j $(JOBS)
-	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . \
-	    --config-settings=build-dir=$(BUILD) --config-settings=cmake.define.SPACETIME_BUILD_TESTS=ON --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache
+	@$(PY) -m pip install $(PIP_BUILD) --force-reinstall .
 	@touch $@
 
 build: build/.installed
@@ -65,6 +66,18 @@ test-python: build $(OPS)/.packages
 	@$(if $(OFFLINE),,SPACETIME_OPS_PYTHON=$(CURDIR)/$(OPS)/bin/python) $(PY) -m pytest -q -rs
 
 test: test-cpp test-python
+
+# dist/: the sdist, and the wheel with the oldest manylinux tag that this machine's libraries allow. OpenMM's and LibTorch's libraries are those of their own wheels.
+dist: build
+	@rm -rf dist build/wheel
+	@$(PY) -m build --sdist --no-isolation --outdir dist . > build/sdist.log || { tail build/sdist.log; exit 1; }
+	@$(PY) -m pip wheel $(PIP_BUILD) -w build/wheel .
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH auditwheel -q repair build/wheel/*.whl -w dist --exclude 'libOpenMM*' --exclude 'libtorch*' --exclude 'libc10*' 2> build/auditwheel.log || { tail build/auditwheel.log; exit 1; }
+	@ls -l dist
+
+# The wheel in a fresh virtual environment, for which OpenMM and numpy are downloaded.
+test-package: dist
+	@$(PY) tests/package/check_wheel.py dist/*.whl --sdist dist/*.tar.gz
 
 demo: build
 	@$(PY) examples/alanine_dipeptide/run.py --out examples/alanine_dipeptide/output --overwrite $(if $(QUICK),--quick)

@@ -29,14 +29,10 @@ DISTRIBUTION = "openmm-spacetime"
 REINSTALL = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
 LIBRARIES = ["libOpenMMSpacetime.so", "plugins/libOpenMMSpacetimeReference.so"]
 
-# What is optional: (distribution, extra, what it is for).
-OPTIONAL = [("torch", "train", "training networks, TorchScript models and models of pictures"),
-            ("matplotlib", "analysis", "plots and reports"),
-            ("scipy", "analysis", "free energies along a path"),
-            ("mdtraj", "analysis", "driven paths as trajectories"),
-            ("pymbar", "analysis", "free energies by MBAR and BAR"),
-            ("pillow", "analysis", "pictures in figures"),
-            ("dask", "cluster", "paths on many machines")]
+# What is optional: {extra: (what it is for, distributions)}.
+OPTIONAL = {"train": ("training networks, TorchScript models, models of pictures", ["torch"]),
+            "analysis": ("plots, reports, trajectories, free energies", ["matplotlib", "scipy", "mdtraj", "pymbar", "pillow"]),
+            "cluster": ("paths on many machines", ["dask"])}
 
 # Which Debian packages bring the system's libraries that ours and OpenMM's need.
 DEBIAN = {"libz.so": "zlib1g", "libstdc++.so": "libstdc++6", "libgcc_s.so": "libgcc-s1", "libOpenCL.so": "ocl-icd-libopencl1 pocl-opencl-icd"}
@@ -186,8 +182,8 @@ def collect() -> dict[str, Any]:
     openmm, reason = _try(OPENMM)
     fits = True
     if not openmm:
-        absent = importlib.util.find_spec("openmm") is None
-        problem(f"OpenMM cannot be imported: {reason}", _systemLibrary(reason) or f"pip install {'' if absent else '--force-reinstall '}{_requirement('openmm')}")
+        again = "--force-reinstall " if importlib.util.find_spec("openmm") else ""
+        problem(f"OpenMM cannot be imported: {reason}", _systemLibrary(reason) or f"pip install {again}{_requirement('openmm')}")
     else:
         fits = not built or _series(openmm["version"]) == _series(built["OPENMM_VERSION"])
         lacking = [n for n in LIBRARIES if not os.path.exists(os.path.join(openmm["library"], n))]
@@ -212,7 +208,8 @@ def collect() -> dict[str, Any]:
             failures = [f for f in openmm["failures"] if f"Spacetime{known['name']}" in f]
             entry["reason"] = failures[0] if failures else "this openmm-spacetime was built without it"
         elif package:
-            entry["works"], entry["reason"] = (lambda answer: (not answer[1], answer[1]))(_try(FORCE, known["name"]))
+            entry["reason"] = _try(FORCE, known["name"])[1]
+            entry["works"] = not entry["reason"]
         else:
             entry["reason"] = "openmmspacetime cannot be imported"
         platforms.append(entry)
@@ -240,10 +237,11 @@ def collect() -> dict[str, Any]:
         problem(f"the program is of version {program['version']}, the package of {built['VERSION']}", REINSTALL, False)
 
     libraries: dict[str, str | None] = {"openmm": openmm.get("version"), "numpy": _versionOf("numpy")}
-    for distribution, _, purpose in OPTIONAL:
-        libraries[distribution] = _versionOf(distribution)
-        if libraries[distribution] is None:
-            missing.append({"what": f"{distribution}: {purpose}", "mend": f"pip install {_requirement(distribution)}"})
+    for purpose, distributions in OPTIONAL.values():
+        libraries.update((d, _versionOf(d)) for d in distributions)
+        absent = [d for d in distributions if libraries[d] is None]
+        if absent:
+            missing.append({"what": f"{purpose} ({', '.join(absent)})", "mend": f"pip install {' '.join(map(_requirement, absent))}"})
     torch = os.path.join(PACKAGE, "lib", "libspacetime_torch.so")
     if libraries["torch"]:
         if not os.path.exists(torch):
