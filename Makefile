@@ -72,7 +72,7 @@ dist: build
 	@rm -rf dist build/wheel
 	@$(PY) -m build --sdist --no-isolation --outdir dist . > build/sdist.log || { tail build/sdist.log; exit 1; }
 	@$(PY) -m pip wheel $(PIP_BUILD) -w build/wheel .
-	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH auditwheel -q repair build/wheel/*.whl -w dist --exclude 'libOpenMM*' --exclude 'libtorch*' --exclude 'libc10*' 2> build/auditwheel.log || { tail build/auditwheel.log; exit 1; }
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH auditwheel repair build/wheel/*.whl -w dist --exclude 'libOpenMM*' --exclude 'libtorch*' --exclude 'libc10*' > build/auditwheel.log 2>&1 || { tail build/auditwheel.log; exit 1; }
 	@ls -l dist
 
 # The wheel in a fresh virtual environment, for which OpenMM and numpy are downloaded.
