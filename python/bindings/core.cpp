@@ -203,7 +203,7 @@ NB_MODULE(_core, m) {
             std::vector<Variable> items = a.items();
             items.insert(items.end(), b.items().begin(), b.items().end());
             return Variables(items); }, nb::is_operator(), "The variables of both, in order; every name may occur once.")
-        .def("__eq__", [](const Variables& a, nb::object b) { return nb::isinstance<Variables>(b) && a.compatible(nb::cast<const Variables&>(b)); })
+        .def("__eq__", [](const Variables& a, nb::handle b) { return nb::isinstance<Variables>(b) && a.compatible(nb::cast<const Variables&>(b)); })
         .def("__repr__", [](const Variables& v) {
             std::string s = "Variables(";
             for (int i = 0; i < v.size(); i++)
