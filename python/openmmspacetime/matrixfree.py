@@ -66,7 +66,7 @@ def matrixFreeGeodesic(
     stiffness : float, optional
         A trained denoiser's covariance has negative eigenvalues, to -0.3 noise variances, where a true one has none, and a curve that makes use of them is as
         short as one likes. So this share of the noise's own covariance is added to the denoiser's while the curve is found, never in its length. 0 for
-        exact models, 0.3 for others.
+        exact models, 0.1 for others.
     start : Curve or array [K, D + 1], optional
         In place of half-circles of a flat prior, of several effective dimensions, the best of which is taken.
     progress : callable(fraction), optional
@@ -93,6 +93,9 @@ def matrixFreeGeodesic(
     if not result.converged:
         warnings.warn(f"the geodesic did not converge: the next step promises a decrease of the energy by {result.residual:.1e} of it, expected {tolerance:.1e}: "
                       "raise maxIterations or probes", stacklevel=2)
+    if result.measure.negativeEdges:
+        warnings.warn(f"the model is inconsistent on {result.measure.negativeEdges} of {points - 1} segments, whose D eta . D mu is negative: their lengths count as 0. "
+                      "Train it longer, or raise minLogSnr", stacklevel=2)
     return result
 
 

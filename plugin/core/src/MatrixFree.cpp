@@ -25,20 +25,22 @@ const int CoarsestSegments = 4;
 /// Coarse levels only need to get near: tolerance there, relative to that of the finest.
 const double CoarseTolerance = 3;
 /// Steps that the approximation of the Hessian remembers.
-const size_t Memory = 12;
+const size_t Memory = 20;
 /// Stiffness of curves of models that are not exact, see MatrixFreeOptions::stiffness.
 const double InexactStiffness = 0.1;
 /// Longest step of log p, the logarithm of a posterior's precision.
 const double LongestStep = 0.7;
 /// Least curvature along a step, as a share of the springs'.
 const double LeastCurvature = 0.2;
-const double ShortestStep = 0.03;
+const double ShortestStep = 0.03, ShortestFirstStep = 1e-4;  // the first knows nothing of the curvature
 /// Share by which the sum over the edges may rise above the lowest seen, for the noise of its probes.
 const double AllowedRise = 0.03;
 /// Steps in a row that bring the promised decrease no lower: the rest is noise of the probes.
 const int Patience = 8;
-/// Finite step along a direction: of log lambda, and of a point in standard deviations of its noise.
-const double StepInLevel = 0.01, StepInNoise = 0.03;
+/// Steps in a row whose promised decrease is within the tolerance, for exact models: a single one may be measured with the stiffest curvature of few steps.
+const int Calm = 3;
+/// Finite step along a direction: of log lambda, and of a point in standard deviations of its noise; exact models, of double precision, take a share of it.
+const double StepInLevel = 0.01, StepInNoise = 0.03, StepIfExact = 1e-3;
 /// Below log lambda of -8 and s2 = 1 a posterior is the data's whole distribution to 0.03 %.
 const double WidestLogSnr = -8;
 
@@ -165,7 +167,7 @@ public:
         at = MatrixXd(directions, n);
         norms = MatrixXd(directions, n);
         moved = MatrixXd(directions, n);
-        along = MatrixXd(D, n);
+        along = MatrixXd::Zero(D, n);
         reach = VectorXd::Zero(n);
         for (Index i = 0; i < n; i++) {
             const bool isEnd = i == 0 || i + 1 == n;
@@ -185,16 +187,18 @@ public:
             if (isEnd)
                 continue;
             const VectorXd w = s.eta.col(i + 1) - 2 * s.eta.col(i) + s.eta.col(i - 1);
-            asked++;
-            queue.ask(s.eta.col(i), w[0], w.tail(D), [this, i](const auto&, const auto& product) { along.col(i) = product; });
             const double lambda = -2 * s.eta(0, i), size = std::max(std::abs(w[0] / s.eta(0, i)) / StepInLevel, w.tail(D).norm() / std::sqrt(lambda) / StepInNoise);
             if (!(size > 0))
                 continue;
-            reach[i] = 1 / size;
+            reach[i] = (isExact ? StepIfExact : 1) / size;
             const VectorXd there = s.eta.col(i) + reach[i] * w;
             asked += directions;
             for (Index k = 0; k < directions; k++)
-                queue.ask(there, 0, probes.directions().col(k), [this, i, k](const auto&, const auto& product) { moved(k, i) = probes.directions().col(k).dot(product); });
+                queue.ask(there, 0, probes.directions().col(k), [this, i, k](const auto& mean, const auto& product) {
+                    if (k == 0)
+                        along.col(i) = (mean - answer.mu.col(i).tail(D)) / reach[i];
+                    moved(k, i) = probes.directions().col(k).dot(product);
+                });
         }
         return asked;
     }
@@ -217,14 +221,16 @@ public:
         // a noise of their probes that the gradient has not.
         const double before = course.cwiseProduct(state.gradient).sum(), after = course.cwiseProduct(answer.gradient).sum();
         const bool isHigh = !(answer.sum <= lowestSum * (1 + AllowedRise));
-        if ((isHigh || !(after <= -before)) && length > ShortestStep) {
+        if ((isHigh || !(after <= -before)) && length > (isExact && memory.empty() ? ShortestFirstStep : ShortestStep)) {
             shorten(isHigh || !std::isfinite(after) ? 0.4 : before / (before - after));
             return;
         }
         if (isHigh) {
             // Nowhere down along this direction: forget what led to it, and stop where that was nothing.
-            if (memory.empty())
+            if (memory.empty()) {
+                good = false;
                 finishLevel();
+            }
             else {
                 memory.clear();
                 step();
@@ -455,13 +461,16 @@ private:
         const bool isBottom = isExact && spent >= Patience;
         const bool isFinest = level + 1 == levels.size();
         const double tolerance = options.tolerance * (isFinest ? 1 : CoarseTolerance);
-        if (!(slope < 0) || decrement < tolerance || isBottom || (!isExact && idle >= Patience) || iteration >= (isFinest ? options.maxIterations : std::min(options.maxIterations, 40))) {
-            good = !(slope < 0) || decrement < tolerance || isBottom;
+        calm = decrement < tolerance ? calm + 1 : 0;
+        const bool isThere = calm >= (isExact ? Calm : 1);
+        if (!(slope < 0) || isThere || isBottom || (!isExact && idle >= Patience) || iteration >= (isFinest ? options.maxIterations : std::min(options.maxIterations, 40))) {
+            good = slope >= 0 || isThere || isBottom;  // not where it is no number
             finishLevel();
             return;
         }
         const double steepest = course.row(0).cwiseAbs().maxCoeff();
-        length = steepest > LongestStep ? LongestStep / steepest : 1;
+        // No step can bring the energy below zero: where the slope promises more than all of it, the curvature is underestimated.
+        length = std::min({1.0, LongestStep / steepest, 1 / decrement});
         propose();
     }
 
@@ -507,7 +516,7 @@ private:
         trial = resampled(state.z, levels[level]);
         bound(trial);
         memory.clear();
-        iteration = idle = spent = 0;
+        iteration = idle = spent = calm = 0;
         least = std::numeric_limits<double>::infinity();
         entering = true;
     }
@@ -539,7 +548,7 @@ private:
     std::deque<Pair> memory;
     MatrixXd course;
     double length = 1, decrement = std::numeric_limits<double>::infinity(), least = std::numeric_limits<double>::infinity(), lowestSum = std::numeric_limits<double>::infinity();
-    int iteration = 0, total = 0, idle = 0, spent = 0;
+    int iteration = 0, total = 0, idle = 0, spent = 0, calm = 0;
 };
 
 /// Numbers that the pairs solved together may hold: their steps remembered, above all.

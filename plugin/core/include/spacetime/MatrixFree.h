@@ -53,7 +53,7 @@ struct MatrixFreeOptions {
     double minLogSnr = -std::numeric_limits<double>::infinity();
     /// A trained denoiser's covariance has negative eigenvalues, to -0.3 noise variances, where a true one has none, and a curve that makes use of them is
     /// as short as one likes. So a share of the noise's own covariance is added to the denoiser's while the curve is found (never in its length):
-    /// energy + stiffness sum of p |dm|^2. NaN: none for exact models, 0.3 for others.
+    /// energy + stiffness sum of p |dm|^2. NaN: none for exact models, 0.1 for others.
     double stiffness = std::numeric_limits<double>::quiet_NaN();
     Eigen::MatrixXd start;       ///< [m x any] a curve to start from; empty: the half-circle of a flat prior of the effective dimension found on the way
     std::function<bool(double fraction)> progress;  ///< fraction done, or -1 where unknown; return false to stop: the best curve so far is returned
