@@ -14,7 +14,9 @@ import openmmspacetime
 
 DOCS = pathlib.Path(__file__).resolve().parent
 ROOT = DOCS.parent
-EXAMPLES = DOCS/"examples"
+# Markdown of other folders that becomes pages here: where it lies, and its page.
+COPIED = {readme: DOCS/"examples"/("all.md" if readme.parent.name == "examples" else f"{readme.parent.name}.md") for readme in sorted((ROOT/"examples").glob("**/README.md"))}
+COPIED.update({ROOT/f"{name}.md": DOCS/"project"/f"{name.lower()}.md" for name in ("CONTRIBUTING", "CHANGELOG") if (ROOT/f"{name}.md").exists()})
 BUILD = ROOT/"build"/"docs"
 
 project = "openmm-spacetime"
@@ -77,26 +79,21 @@ def _siteLinks(text, place, page):
     def replace(match):
         label, target, anchor = match.groups()
         path = (place.parent/target).resolve()
-        if path == ROOT/"examples"/"README.md":
-            path = EXAMPLES/"all.md"
         if "://" in target or not path.is_relative_to(ROOT):
             return match.group(0)
-        if path.is_dir():
-            if (path/"README.md").exists() and path.parent == ROOT/"examples":
-                path = EXAMPLES/f"{path.name}.md"
-            else:
-                return label.strip("[]")
+        path = COPIED.get(path/"README.md" if path.is_dir() else path, path)
+        if path.is_dir() or (path.suffix == ".md" and not path.is_relative_to(DOCS)):
+            return label.strip("[]")
         return f"{label}({os.path.relpath(path, page.parent)}{anchor})"
 
     parts = re.split(r"(^```.*?^```)", text, flags=re.S | re.M)
     return "".join(part if part.startswith("```") else LINK.sub(replace, part) for part in parts)
 
 
-def _writeExamplePages():
-    EXAMPLES.mkdir(exist_ok=True)
-    for readme in sorted((ROOT/"examples").glob("**/README.md")):
-        page = EXAMPLES/("all.md" if readme.parent.name == "examples" else f"{readme.parent.name}.md")
-        text = _siteLinks(readme.read_text(encoding="utf-8"), readme, page)
+def _writeCopies():
+    for place, page in COPIED.items():
+        page.parent.mkdir(exist_ok=True)
+        text = _siteLinks(place.read_text(encoding="utf-8"), place, page)
         if not page.exists() or page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")
 
@@ -124,7 +121,7 @@ def _reference(names):
 
 def _prepareSource(app, page, source):
     place = DOCS/f"{page}.md"
-    if place.parent != EXAMPLES:
+    if place not in COPIED.values():
         source[0] = _siteLinks(source[0], place, place)
     source[0] = re.sub(r"^```\{api\}\n(.*?)^```", lambda match: _reference(match.group(1).split()), source[0], flags=re.S | re.M)
 
@@ -163,7 +160,7 @@ def _docstring(app, what, name, thing, options, lines):
 
 
 def setup(app):
-    _writeExamplePages()
+    _writeCopies()
     app.connect("source-read", _prepareSource)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # before napoleon

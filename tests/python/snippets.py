@@ -35,8 +35,8 @@ class Block:
 
 
 def pages():
-    """Paths of all pages, relative to the root."""
-    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT/"docs").rglob("*.md")) if path.parent != ROOT/"docs"/"examples"]
+    """Paths of all pages, relative to the root, without those that docs/conf.py copies from elsewhere."""
+    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT/"docs").rglob("*.md")) if path.parent.name not in ("examples", "project")]
 
 
 def blocks(page):

@@ -388,7 +388,7 @@ def anchors(page):
 def testLinks():
     wrong, shown = [], set()
     examples = [p.relative_to(ROOT).as_posix() for pattern in ("**/README.md", "notebooks/*.ipynb") for p in (ROOT/"examples").glob(pattern)]
-    for page in ["README.md", *snippets.pages(), *examples]:
+    for page in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *snippets.pages(), *examples]:
         text = re.sub(r"^ *```.*?^ *```", "", (ROOT/page).read_text(encoding="utf-8"), flags=re.S | re.M)
         for target in LINK.findall(text):
             if "://" in target:
