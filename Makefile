@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | clean.
+# make build | test | lint [FULL=1] | format | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | docs | dist | test-package | clean.
 # OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,11 +10,11 @@ BUILD := build/make
 # Platforms on which the tests of the force must run; where one cannot, they fail instead of being skipped.
 REQUIRED_PLATFORMS ?= Reference,CPU,OpenCL
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev opencl-headers pocl-opencl-icd fonts-noto-color-emoji
+APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev clang-format clang-tidy opencl-headers pocl-opencl-icd fonts-noto-color-emoji doxygen
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: build test test-cpp test-python demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench install-system clean
+.PHONY: build test test-cpp test-python test-package dist lint format demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench docs install-system clean
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
@@ -32,7 +32,7 @@ build/.system:
 # The Python environment with OpenMM, LibTorch and the build tools. Beside it OpenMM for CUDA 12, against which tests hold the CUDA library.
 $(VENV)/.packages: build/.system requirements.txt
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	@if [ -n "$(OFFLINE)" ]; then $(PY) -c "import openmm, torch, numpy, nanobind, scikit_build_core" || exit 2; \
+	@if [ -n "$(OFFLINE)" ]; then $(PY) -c "import openmm, torch, numpy, nanobind, scikit_build_core, setuptools_scm" || exit 2; \
 	else echo "installing Python packages (OpenMM, LibTorch, ...)"; $(PY) -m pip install -q --disable-pip-version-check -r requirements.txt && \
 	    $(PY) -m pip install -q --disable-pip-version-check --upgrade --no-deps --target $(VENV)/openmm-cuda-12 'openmm-cuda-12>=8.6.1,<8.7'; fi
 	@touch $@
@@ -50,10 +50,11 @@ CMAKE_ARGS := -DPython_EXECUTABLE=$(CURDIR)/$(PY) -DCMAKE_BUILD_TYPE=Release -DC
 $(BUILD)/build.ninja: $(VENV)/.packages
 	@cmake -S . -B $(BUILD) -G Ninja $(CMAKE_ARGS) > build/cmake.log || { cat build/cmake.log; exit 1; }
 
+PIP_BUILD := -q --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=$(BUILD) \
+	--config-settings=cmake.define.SPACETIME_BUILD_TESTS=ON --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache
 build/.installed: $(BUILD)/build.ninja $(SOURCES)
 	@ninja -C $(BUILD) -j $(JOBS)
-	@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . \
-	    --config-settings=build-dir=$(BUILD) --config-settings=cmake.define.SPACETIME_BUILD_TESTS=ON --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache
+	@$(PY) -m pip install $(PIP_BUILD) --force-reinstall .
 	@touch $@
 
 build: build/.installed
@@ -65,6 +66,29 @@ test-python: build $(OPS)/.packages
 	@$(if $(OFFLINE),,SPACETIME_OPS_PYTHON=$(CURDIR)/$(OPS)/bin/python) $(PY) -m pytest -q -rs
 
 test: test-cpp test-python
+
+# FULL=1 adds clang-tidy, which takes 15 to 90 s of CPU for each source; those that passed are not looked at again until they or their headers change.
+CPP := $(shell git ls-files 'plugin/*.cpp' 'plugin/*.h' 'platforms/*.cpp' 'platforms/*.h' 'python/bindings/*.cpp' 'python/bindings/*.h' 'tests/cpp/*' 'examples/*.cpp' 2>/dev/null | grep -E '\.(cpp|h)$$')
+lint: build
+	@$(PY) -m ruff check
+	@set -o pipefail; $(PY) -m mypy --python-executable $(PY) --cache-dir build/mypy | sed 's|.*site-packages/openmmspacetime/|python/openmmspacetime/|'
+	@clang-format --dry-run -Werror $(CPP)
+	@$(if $(FULL),$(PY) tests/lint/tidy.py $(BUILD))
+
+format:
+	@clang-format -i $(CPP)
+
+# dist/: the sdist, and the wheel with the oldest manylinux tag that this machine's libraries allow. OpenMM's and LibTorch's libraries are those of their own wheels.
+dist: build
+	@rm -rf dist build/wheel
+	@$(PY) -m build --sdist --no-isolation --outdir dist . > build/sdist.log || { tail build/sdist.log; exit 1; }
+	@$(PY) -m pip wheel $(PIP_BUILD) -w build/wheel .
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH auditwheel repair build/wheel/*.whl -w dist --exclude 'libOpenMM*' --exclude 'libtorch*' --exclude 'libc10*' > build/auditwheel.log 2>&1 || { tail build/auditwheel.log; exit 1; }
+	@ls -l dist
+
+# The wheel in a fresh virtual environment, for which OpenMM and numpy are downloaded.
+test-package: dist
+	@$(PY) tests/package/check_wheel.py dist/*.whl --sdist dist/*.tar.gz
 
 demo: build
 	@$(PY) examples/alanine_dipeptide/run.py --out examples/alanine_dipeptide/output --overwrite $(if $(QUICK),--quick)
@@ -99,15 +123,24 @@ study-tetrapeptide: build
 
 studies: study-2d study-alanine study-maxflux study-implicit study-tetrapeptide
 
+# Each benchmark leaves its page in docs/performance.
+RECORD := $(PY) tests/benchmarks/record.py
 bench: build
-	@$(PY) tests/benchmarks/bench.py $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
-	@$(PY) tests/benchmarks/denoisers.py
-	@$(PY) tests/benchmarks/forcebench.py
-	@$(PY) tests/benchmarks/pathbench.py
-	@$(PY) tests/benchmarks/killtest.py --kills 50
-	@$(PY) tests/benchmarks/committorbench.py
-	@$(PY) tests/benchmarks/densitybench.py
-	@$(PY) tests/benchmarks/imagebench.py
+	@$(RECORD) bench $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
+	@$(RECORD) denoisers
+	@$(RECORD) forcebench
+	@$(RECORD) pathbench
+	@$(RECORD) killtest --kills 50
+	@$(RECORD) committorbench
+	@$(RECORD) densitybench
+	@$(RECORD) imagebench
+
+# The site, in build/docs/html. Warnings are errors; nothing is fetched.
+docs: build
+	@$(PY) -c "import sphinx, myst_parser, furo, breathe, sphinx_external_toc, sphinx_copybutton" || { echo "make docs needs what requirements.txt names" >&2; exit 2; }
+	@command -v doxygen > /dev/null || { rm -f build/.system; $(MAKE) --no-print-directory build/.system; }
+	@mkdir -p build/docs && doxygen docs/Doxyfile
+	@$(PY) -m sphinx -b html -q -W -n --keep-going -d build/docs/doctrees docs build/docs/html && echo "build/docs/html/index.html"
 
 clean:
 	rm -rf build

@@ -214,7 +214,7 @@ def report(ensembles: Mapping[str, Mapping[str, st.PathEnsemble]], rows: Mapping
     bar = {key: st.bar(both["forward"], both["backward"]) for key, both in ensembles.items()}
     dF = {rows[key]: bar[key].freeEnergyDifference.value for key in ensembles}
     result = st.analyze({rows[key]: both["forward"] for key, both in ensembles.items()}, surface, start=a, target=b, referenceEnergy=referenceEnergy, dF=dF, oneOff=oneOff, title=title)
-    for key, both in ensembles.items():
+    for key in ensembles:
         own = facts[key]
         text = (f"{rows[key]}: dF of the biased ends {plusMinus(*bar[key].freeEnergyDifference)} kJ/mol by BAR from forward and backward work, which together dissipate "
                 f"{plusMinus(*bar[key].hysteresis)}. ")

@@ -24,7 +24,7 @@ import openmmspacetime as st
 from openmmspacetime.surface import wrap
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import Progress, prepareOutput  # noqa: E402
+from common import Progress, prepareOutput
 
 C5, C7AX = (-2.6, 2.75), (1.07, -0.74)  # near these: the minima of the surface are taken
 LOG_SNR = 4.0  # both ends: kappa = e^4 = 54.6 for either torsion

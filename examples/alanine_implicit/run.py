@@ -15,9 +15,9 @@ import openmm
 from openmm import app
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import studies  # noqa: E402
+import studies
 
-import openmmspacetime as st  # noqa: E402
+import openmmspacetime as st
 
 LOG_SNR = 4.0
 ROWS = {"exact": "geodesic, exact posterior", "network": "geodesic, network", "straight": "straight line, uniform (null)", "respaced": "straight line, equal Fisher-Rao"}

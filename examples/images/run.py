@@ -21,8 +21,8 @@ import numpy as np
 # Threads of LibTorch that wait for work should not take it from others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import openmmspacetime as st  # noqa: E402
-from openmmspacetime import imageplots  # noqa: E402
+import openmmspacetime as st
+from openmmspacetime import imageplots
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))

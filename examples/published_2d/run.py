@@ -28,7 +28,7 @@ from openmmspacetime.report import Column
 from openmmspacetime.surface import wrap
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import Progress, prepareOutput  # noqa: E402
+from common import Progress, prepareOutput
 
 OUTPUTS = ("curves", "model.safetensors", "paths", "surface.png", "maxenergy.png", "report.html", "report.json", "table.txt", "scan.txt")
 NETWORK = ex.HERE / "data" / "network.safetensors"

@@ -16,9 +16,9 @@ import openmm
 from openmm import app
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import studies  # noqa: E402
+import studies
 
-import openmmspacetime as st  # noqa: E402
+import openmmspacetime as st
 
 #: phi2, psi2, phi3, psi3 (rad) near which the two states are; the peaks of the samples' density there are taken.
 STATES = {"A": (-1.34, 0.95, -1.34, 0.85), "B": (1.05, -0.60, -1.34, 0.92)}

@@ -7,6 +7,7 @@
 #include "spacetime/Samples.h"
 #include "spacetime/Training.h"
 #include <nanobind/eigen/dense.h>
+#include <nanobind/make_iterator.h>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
@@ -197,11 +198,12 @@ NB_MODULE(_core, m) {
             if (i < 0 || i >= v.size())
                 throw nb::index_error("variable index out of range");
             return v[i]; })
+        .def("__iter__", [](const Variables& v) { return nb::make_iterator<nb::rv_policy::copy>(nb::type<Variables>(), "_Iterator", v.items().begin(), v.items().end()); }, nb::keep_alive<0, 1>())
         .def("__add__", [](const Variables& a, const Variables& b) {
             std::vector<Variable> items = a.items();
             items.insert(items.end(), b.items().begin(), b.items().end());
             return Variables(items); }, nb::is_operator(), "The variables of both, in order; every name may occur once.")
-        .def("__eq__", [](const Variables& a, nb::object b) { return nb::isinstance<Variables>(b) && a.compatible(nb::cast<const Variables&>(b)); })
+        .def("__eq__", [](const Variables& a, nb::handle b) { return nb::isinstance<Variables>(b) && a.compatible(nb::cast<const Variables&>(b)); })
         .def("__repr__", [](const Variables& v) {
             std::string s = "Variables(";
             for (int i = 0; i < v.size(); i++)

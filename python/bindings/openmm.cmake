@@ -32,6 +32,6 @@ target_compile_options(openmm_wrapper PRIVATE -w)
 target_link_libraries(openmm_wrapper PRIVATE OpenMMSpacetime)
 install(TARGETS openmm_wrapper LIBRARY DESTINATION ${SPACETIME_PACKAGE_DIR} COMPONENT openmm)
 install(FILES ${_wrapper_py} DESTINATION ${SPACETIME_PACKAGE_DIR} COMPONENT openmm)
-# The versions of this build, for the check at import.
-file(GENERATE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/_built_against.py CONTENT "# Written by CMake.\nOPENMM_VERSION = \"${OpenMM_VERSION}\"\nVERSION = \"${PROJECT_VERSION}\"\n")
+# The versions of this build, for the check at import and for the status. The LibTorch is that of plugin/diffusion.
+file(GENERATE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/_built_against.py CONTENT "# Written by CMake.\nOPENMM_VERSION = \"${OpenMM_VERSION}\"\nTORCH_VERSION = \"${LibTorch_VERSION}\"\nVERSION = \"${SPACETIME_VERSION}\"\n")
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/_built_against.py DESTINATION ${SPACETIME_PACKAGE_DIR} COMPONENT openmm)

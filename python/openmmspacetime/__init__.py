@@ -7,6 +7,7 @@ molecules over it, and `analyze` says what came out.
 """
 from . import _plugin
 
+_plugin.runStatus()
 _plugin.check()
 
 from ._core import (  # noqa: E402
@@ -105,4 +106,22 @@ from .walkers import replicate  # noqa: E402
 from .weightedsamples import WeightedSamples  # noqa: E402
 from .workfreeenergy import FreeEnergyComparison, WorkFreeEnergy, bar, compareFreeEnergies  # noqa: E402
 
+__all__ = [
+    "analyze", "analyzeSequence", "asCustomCVForce", "bar", "BatchResult", "CallableDensity", "CallableModel", "committor", "CommittorResult", "compare",
+    "compareFreeEnergies", "Consistency", "ConstraintValue", "criticalKappa", "Curve", "CurveMeasure", "decode", "decodeCurve", "decoderJacobian",
+    "DenoiserModel", "DensityField", "densityGeodesic", "densityGeodesics", "DensityPath", "densityProfile", "distance", "Driver", "EditDistances",
+    "editDistances", "EmpiricalModel", "encode", "Estimate", "ExchangeReport", "ExchangeStates", "exchangeStates", "ExpandedEnsemble", "exponentialMap",
+    "exportToOpenPathSampling", "extrapolate", "extrapolatePictures", "fisherInformation", "Frame", "FreeEnergies", "FreeEnergyComparison",
+    "FreeEnergyHistogram", "FreeEnergyPath", "FreeEnergySurface", "GaussianMixtureModel", "geodesic", "GeodesicResult", "geodesics", "GeodesicShot",
+    "geodesicsOfPairs", "GuidedDensity", "highestFreeEnergy", "ImageModel", "ImageSet", "importFromOpenPathSampling", "interpolate", "Interpolation",
+    "interpolationReport", "jeffreysDivergence", "klDivergence", "latentParameter", "lerp", "loadModel", "logarithmMap", "logLikelihood", "logPartition",
+    "matrixFreeGeodesic", "matrixFreeGeodesics", "MatrixFreeResult", "mbar", "measureWithProbes", "metadynamics", "MetadynamicsSamples",
+    "minimumFreeEnergyPath", "ModelDensity", "ModelValidation", "Moments", "NetworkModel", "PathDensity", "pathDensity", "PathEnsemble", "PathFailure",
+    "PathRecord", "PathSampler", "PathSimilarity", "pathSimilarity", "PathStatistics", "PictureSpace", "PosteriorModel", "predictAcceptance",
+    "probabilityFlow", "ProbeMeasure", "psnr", "PullbackCurve", "pullbackGeodesic", "pullbackMetric", "readImage", "readImages", "readSamples", "Region",
+    "ReplicaExchange", "replicate", "Report", "sampleReverseSde", "Samples", "saveTorchScript", "SequenceAnalysis", "slerp", "SpacetimeForce",
+    "SpacetimeReporter", "ssim", "StateRegion", "StateSamples", "stiffness", "straightLine", "temperatureExchange", "TemperatureSamples",
+    "thermodynamicIntegration", "torchModel", "TorchScriptModel", "train", "trainImages", "TransitionFrames", "transitionStateCandidates", "TransitionStates",
+    "transitionStates", "UnbiasedPath", "UnbiasedPaths", "validateModel", "Variable", "Variables", "viewPath", "WeightedSamples", "WorkFreeEnergy", "writePng",
+]
 __version__ = _plugin.version()

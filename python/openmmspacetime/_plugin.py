@@ -7,9 +7,10 @@ package checks once, when it is imported.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 
-__all__ = ["check", "version"]
+__all__ = ["check", "runStatus", "version"]
 
 KERNEL = "CalcSpacetimeForce"
 LIBRARY = "libOpenMMSpacetimeReference.so"
@@ -49,6 +50,17 @@ def check() -> None:
     if not _isRegistered(openmm):
         failures = "; ".join(f for f in openmm.Platform.getPluginLoadFailures() if "Spacetime" in f)
         raise ImportError(f"{path} was loaded, but OpenMM's Reference platform does not know the kernel {KERNEL}. {failures} {reinstall}")
+
+
+def runStatus() -> None:
+    """Run the status program if it is what Python was started for (``python -m openmmspacetime.status``), and end.
+
+    Python imports the package before it looks for the module, and the program must also run where the package cannot be imported.
+    """
+    if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].endswith("openmmspacetime.status"):
+        from .status import main
+
+        sys.exit(main(sys.argv[1:]))
 
 
 def _warnOfOthers(openmm) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .report import Column, Report
 from .surface import GAS_CONSTANT, FreeEnergySurface
@@ -139,7 +140,7 @@ def _softness(ensemble: Any, surface: FreeEnergySurface, bins: int = 48) -> Opti
     return critical, float(np.linalg.norm(eta.reshape(-1, 2, 2), axis=2).min()), float(np.linalg.eigvalsh(H)[:, 0].min())
 
 
-def _meanError(values: Sequence[float]) -> tuple[float, float]:
+def _meanError(values: ArrayLike) -> tuple[float, float]:
     """Mean and standard error of the mean; the error is NaN for fewer than two values."""
     v = np.asarray(values, dtype=float)
     return float(v.mean()), float(v.std(ddof=1) / np.sqrt(len(v))) if len(v) > 1 else np.nan
@@ -152,8 +153,8 @@ def _stride(ensemble: Sequence[Any]) -> Optional[int]:
 
 
 def analyze(ensembles: Union[Mapping[str, Any], Sequence[Any]], surface: Optional[FreeEnergySurface] = None, *,
-            target: Optional[Sequence[float]] = None, start: Optional[Sequence[float]] = None,
-            referenceEnergy: Any = None, dF: Any = None, radius: float = 0.75, periods: Optional[Sequence[float]] = None,
+            target: Optional[Sequence[Any]] = None, start: Optional[Sequence[Any]] = None,
+            referenceEnergy: Any = None, dF: Any = None, radius: float = 0.75, periods: Optional[ArrayLike] = None,
             oneOff: Optional[Mapping[str, int]] = None, committors: Optional[Mapping[str, Any]] = None, title: str = "Driven transition paths") -> Report:
     """Compare ensembles of driven paths.
 

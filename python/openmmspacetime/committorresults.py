@@ -194,7 +194,7 @@ class CommittorResult:
         if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
             raise ValueError(f"CommittorResult: {path} is not a file of committors, version {VERSION}")
         K = len(content["nA"])
-        arrays = {name: np.array(content[name], dtype=int) for name in (*_COUNTS, "path", "frame", "step")}
+        arrays: Dict[str, Any] = {name: np.array(content[name], dtype=int) for name in (*_COUNTS, "path", "frame", "step")}
         arrays.update({name: np.array([math.nan if x is None else x for x in content[name]], dtype=float) for name in ("steps", "s", "height")})
         return cls(**arrays, variables=np.array(content["variables"], dtype=float).reshape(K, -1),
                    **{name: content[name] for name in ("shots", "maxSteps", "seed", "source", "names")})

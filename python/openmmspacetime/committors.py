@@ -85,9 +85,11 @@ class _Worker(OwnContext):
         self._removeBias(positions, box)
         variables = self.values()
         start = int(_label(job.what, job.states, variables)[0])
-        count, lengths = {-1: 0, 1: 0, 0: 0, None: 0}, []
+        count: Dict[Optional[int], int] = {-1: 0, 1: 0, 0: 0, None: 0}
+        lengths = []
         for seed in seeds:
-            where, step = start, 0
+            where: Optional[int] = start
+            step = 0
             if start == 0:
                 self.place(positions, box)
                 context.setVelocitiesToTemperature(job.temperature, seed)
@@ -151,6 +153,13 @@ class _Job:
     shots: int
     maxSteps: int
 
+    #: What files of tasks begin with.
+    prefix = ""
+
+    def inputs(self) -> Sequence[Any]:
+        """What else decides the outcome: arrays, or what JSON can hold."""
+        raise NotImplementedError
+
     def makeWorker(self) -> _Worker:
         return _Worker(self)
 
@@ -169,7 +178,7 @@ class _Job:
             result.update(x.tobytes() if isinstance(x, np.ndarray) else json.dumps(x).encode())
         for state in self.states:
             try:
-                result.update(b"".join(x.tobytes() for x in (state.centers, state.radii, state.periods)) if isinstance(state, StateRegion) else pickle.dumps(state))
+                result.update(b"".join(np.asarray(x).tobytes() for x in (state.centers, state.radii, state.periods)) if isinstance(state, StateRegion) else pickle.dumps(state))
             except (pickle.PicklingError, AttributeError) as e:
                 raise ValueError(f"{self.what}: results can be kept in a directory only where the states can be pickled, as functions of a module can and lambdas cannot: {e}") from e
         return result.hexdigest()

@@ -15,7 +15,7 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import Callable, Sequence, Union
+from typing import Any, Callable, Sequence, Union
 
 import numpy as np
 
@@ -135,7 +135,7 @@ class DensityPath:
     seconds: float
     maxSpeedError: float
     outside: str
-    _solution: object = dataclasses.field(default=None, compare=False)
+    _solution: Any = dataclasses.field(default=None, compare=False)
     _density: _core.ModelDensity | None = dataclasses.field(default=None, compare=False)
     _text: str | None = dataclasses.field(default=None, compare=False)
 
@@ -194,18 +194,19 @@ class DensityPath:
         ValueError
             Where the file exists and `overwrite` is False, and for a path of a density without a model: the file names variables and a log-SNR.
         """
-        if self._text is not None:
+        text = self._text
+        if text is not None:
             target = Path(file)
             if target.exists() and not overwrite:
                 raise ValueError(f"'{target}' exists: choose another name or pass overwrite=True")
-            replace(target, lambda handle: handle.write(self._text.encode()))
+            replace(target, lambda handle: handle.write(text.encode()))
         elif self._density is None:
             raise ValueError("DensityPath.save: the file names variables and a log-SNR, which only a model's density has; numpy.save(file, path.path) keeps the nodes")
         else:
             _core.saveDensityPath(os.fspath(file), self._solution, self._density, overwrite)
 
     @staticmethod
-    def load(file: str | os.PathLike) -> "DensityPath":
+    def load(file: str | os.PathLike) -> DensityPath:
         """Read a path that `save` or the program wrote. ValueError, naming the file, for a corrupt or newer one."""
         stored = _core.loadDensityPath(os.fspath(file))
         path = _path(stored.path, None)
@@ -540,8 +541,8 @@ def analyzeSequence(
     options = _options(field, dict(tau=tau, points=points, start="lerp", sphere=sphere, windings=None, starts=starts, seed=seed, tolerance=tolerance,
                                    maxIterations=maxIterations, averagedSteps=averagedSteps))
     found = _core.analyzeSequence(field, _nodes(field, frames, "frames"), 0 if numFrames is None else int(numFrames), options, progress)
-    result = SequenceAnalysis(*(_path(p, field) if isinstance(p, _core.DensityPath) else p for p in (
-        found.frames, found.angle, found.residual, found.bestTau, found.bestTauResidual, found.geodesic, found.line, found.lengthRatio, found.distanceRatio)))
+    result = SequenceAnalysis(_path(found.frames, field), found.angle, found.residual, found.bestTau, found.bestTauResidual, _path(found.geodesic, field),
+                              _path(found.line, field), found.lengthRatio, found.distanceRatio)
     for problem in _problems(result.geodesic, options):
         warnings.warn(f"of the geodesic between the ends: {problem}", stacklevel=2)
     return result

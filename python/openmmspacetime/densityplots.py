@@ -104,7 +104,7 @@ def densityPaths(density: Any, paths: Mapping[str, Any], states: Optional[Mappin
         limits = np.stack([low - margin, high + margin], axis=1)
     kT = 1.0 if temperature is None else GAS_CONSTANT * _kelvin(temperature)
     inNats = not surface and temperature is None
-    x, y = (np.linspace(*limit, points) for limit in limits)
+    x, y = (np.linspace(low, high, points) for low, high in limits)
     F = _freeEnergy(density, x, y, kT)
     middle = np.array([0.5 * (low + high) for low, high in limits])
     top = highest if highest is not None else _niceTop(1.4 * _highest(next(iter(lines.values())), x, y, F, middle if torsions else None))

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .estimates import Estimate, _aligned, _plusMinus, _pymbar
 from .report import _plain
@@ -59,10 +60,11 @@ class FreeEnergies:
 
     def __init__(self, method: str, samples: StateSamples, psi: np.ndarray, influence: np.ndarray, weights: Optional[np.ndarray] = None, truncation: float = 0.0) -> None:
         self.method, self.samples, self.psi, self.truncation = method, samples, psi, truncation
-        self._influence, self._W = influence, weights
+        self._influence = influence
+        self._W: Any = weights
         self._seriesOfPsi = samples._series(influence)
         self.psiError = _standardErrors(self._seriesOfPsi)
-        self.overlap = None if weights is None else (weights.T@weights)*samples.counts
+        self.overlap: Any = None if weights is None else (weights.T@weights)*samples.counts
         self._errors: Optional[np.ndarray] = None
 
     @property
@@ -114,7 +116,7 @@ class FreeEnergies:
 
     # ---- any ensemble
 
-    def weights(self, eta: Optional[Sequence[float]] = None) -> np.ndarray:
+    def weights(self, eta: Optional[ArrayLike] = None) -> np.ndarray:
         """Weights [N] of all samples, which sum to 1, in the tilted ensemble of `eta` [m]; in the unbiased one, q, when left out. MBAR only."""
         self._needsWeights("weights")
         log = self._logMixture()
@@ -132,7 +134,7 @@ class FreeEnergies:
         top = a.max(axis=1)
         return -(top+np.log(np.exp(a-top[:, None]).sum(axis=1)))
 
-    def effectiveSamples(self, eta: Optional[Sequence[float]] = None) -> float:
+    def effectiveSamples(self, eta: Optional[ArrayLike] = None) -> float:
         """1/sum of the squared weights: how many samples carry the ensemble of `eta`, or the unbiased one."""
         return float(1/np.square(self.weights(eta)).sum())
 
@@ -141,7 +143,7 @@ class FreeEnergies:
         C = self._W.T@h
         return h-C[self.samples.state]+self._influence@(self.samples.counts[:, None]*C)
 
-    def expectation(self, values: Sequence[float], eta: Optional[Sequence[float]] = None) -> Estimate:
+    def expectation(self, values: ArrayLike, eta: Optional[ArrayLike] = None) -> Estimate:
         """Mean of `values` [N], one for each sample, in the ensemble of `eta` [m] or the unbiased one, with its standard error."""
         w, v = self.weights(eta), self._values("expectation", values)[:, 0]
         mean = float(w@v)
@@ -157,7 +159,7 @@ class FreeEnergies:
         return v
 
     def surface(self, variables: Optional[Sequence[Union[int, str]]] = None, values: Optional[np.ndarray] = None, bins: Union[int, Sequence[int]] = 40,
-                ranges: Optional[Sequence[Tuple[float, float]]] = None, periods: Optional[Sequence[float]] = None, eta: Optional[Sequence[float]] = None,
+                ranges: Optional[Sequence[Tuple[float, float]]] = None, periods: Optional[ArrayLike] = None, eta: Optional[ArrayLike] = None,
                 names: Optional[Sequence[str]] = None, minCount: int = 1) -> FreeEnergyHistogram:
         """Free energy over two (or one) of the variables, or any two quantities, with errors.
 
@@ -235,9 +237,9 @@ class FreeEnergies:
             h = np.where((cell[:, None] == some) & inside[:, None], w[:, None], 0.0)/p[some]
             error[some] = samples.kT*samples._errors(self._influenceOf(h-reference[:, None]))
         error[lowest] = 0.0
-        return FreeEnergyHistogram(edges, F.reshape(bins), error.reshape(bins), counts.reshape(bins), names, periods, np.unravel_index(lowest, bins))
+        return FreeEnergyHistogram(edges, F.reshape(bins), error.reshape(bins), counts.reshape(bins), names, periods, tuple(int(k) for k in np.unravel_index(lowest, bins)))
 
-    def profileOf(self, values: Sequence[float], bins: int = 50, range: Optional[Tuple[float, float]] = None, period: float = 0.0, eta: Optional[Sequence[float]] = None,
+    def profileOf(self, values: ArrayLike, bins: int = 50, range: Optional[Tuple[float, float]] = None, period: float = 0.0, eta: Optional[ArrayLike] = None,
                   name: str = "x", minCount: int = 1) -> FreeEnergyHistogram:
         """Free energy over one quantity, `values` [N]; see :meth:`surface`."""
         values = self._values("profileOf", values)
@@ -263,7 +265,8 @@ class FreeEnergies:
             lines.append(f"left out by the quadrature: of the order of {abs(self.samples.kT*self.truncation):.2f} kJ/mol")
         return "\n".join(lines)
 
-    __str__ = table.fget
+    def __str__(self) -> str:
+        return self.table
 
     def asDict(self) -> Dict[str, Any]:
         """Plain lists and numbers, for JSON; nan becomes None."""

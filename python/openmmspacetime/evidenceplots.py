@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from .plotstyle import (
@@ -239,8 +240,7 @@ def pathDensity(densities: Mapping[str, Any], surface: Optional[FreeEnergySurfac
     columns = min(len(densities), 2)
     rows = -(-len(densities) // columns)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(3.9 * columns + 1.0, 3.75 * rows + 0.35), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.1)
+        figure = Figure(figsize=(3.9 * columns + 1.0, 3.75 * rows + 0.35), layout=ConstrainedLayoutEngine(h_pad=0.1))
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for k, (name, density) in enumerate(densities.items()):
             axis, colour = axes.flat[k], COLOURS[(1, 3, 4, 5)[k % 4]]
@@ -270,7 +270,7 @@ def pathDensity(densities: Mapping[str, Any], surface: Optional[FreeEnergySurfac
             axis.set_visible(False)
         bar = figure.colorbar(filled, ax=axes, shrink=0.7, aspect=28, pad=0.02)
         bar.set_label("share of the paths that visit a cell")
-        bar.set_ticks(np.linspace(0, 1, 6), labels=[f"{x:.0%}" for x in np.linspace(0, 1, 6)])
+        bar.set_ticks(list(np.linspace(0, 1, 6)), labels=[f"{x:.0%}" for x in np.linspace(0, 1, 6)])
         handles = [Line2D([], [], color="#333333", lw=0.9, label=f"{pathsShown} paths")]
         if surface is not None:
             handles.append(Line2D([], [], color="#20303f", lw=0.5, alpha=0.6, label="free energy, every 10 kJ/mol"))

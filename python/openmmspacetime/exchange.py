@@ -185,7 +185,8 @@ def predictAcceptance(curve: Any, s: Sequence[float], model: Optional[_core.Post
 
 def _place(pair: Callable[[float, float], float], n: int) -> Tuple[np.ndarray, np.ndarray]:
     """n points of which neighbours have equal acceptances: equal steps of s, then moved to equal steps of what the acceptances say the distance is."""
-    s, best = np.linspace(0, 1, n), None
+    s = np.linspace(0, 1, n)
+    best: Optional[Tuple[float, np.ndarray, np.ndarray]] = None
     for _ in range(12):
         a = np.array([pair(x, y) for x, y in zip(s[:-1], s[1:])])
         ratio = a.max()/max(a.min(), 1e-300)
@@ -196,6 +197,7 @@ def _place(pair: Callable[[float, float], float], n: int) -> Tuple[np.ndarray, n
         d = np.concatenate([[0], np.cumsum([max(_distanceOf(x), 1e-9) for x in a])])
         s = np.interp(np.linspace(0, d[-1], n), d, s)
         s[0], s[-1] = 0, 1
+    assert best is not None
     return best[1], best[2]
 
 
@@ -251,7 +253,7 @@ def exchangeStates(curve: Any, model: Optional[_core.PosteriorModel] = None, num
     eta = _etaOf(curve)
     pair = _predictor(curve, eta, model, samples, logWeights)
 
-    def fewest() -> int:
+    def fewest(pair: Callable[[float, float], float]) -> int:
         mesh = np.linspace(0, 1, 17)
         n = max(2, math.ceil(sum(_distanceOf(pair(a, b)) for a, b in zip(mesh[:-1], mesh[1:]))/_distanceOf(acceptance))+1)
         limit = 4*n+16
@@ -268,9 +270,9 @@ def exchangeStates(curve: Any, model: Optional[_core.PosteriorModel] = None, num
             raise ValueError("exchangeStates: nothing tells how many states are needed: the curve knows no length; pass a model, samples or numStates")
         s, predicted = np.linspace(0, 1, numStates), np.full(numStates-1, np.nan)
     else:
-        s, predicted = _place(pair, numStates or fewest())
+        s, predicted = _place(pair, numStates or fewest(pair))
         if predicted.min() > OVERLAP:
-            enough = fewest()
+            enough = fewest(pair)
             one = pair(0.0, 1.0) > OVERLAP
             advice = ("even the two ends of the curve overlap, so that one simulation without exchange samples all of it" if one
                       else f"{enough} states suffice for an acceptance of {acceptance:g}")
@@ -379,7 +381,8 @@ class ExchangeReport:
             lines.append("!: these do not agree, so the states are not sampled ergodically yet (or the samples are wrong): run longer, or start elsewhere")
         return "\n".join(lines)
 
-    __str__ = table.fget
+    def __str__(self) -> str:
+        return self.table
 
     def __repr__(self) -> str:
         def span(x: np.ndarray) -> str:
@@ -495,6 +498,19 @@ class _InBlocks:
     seeds that come from the sampler's seed and the number of the block, and at its end everything is written down. On whatever platform, a block depends on these and
     on where the one before ended.
     """
+
+    # Of the sampler that it is mixed into.
+    simulation: app.Simulation
+    states: List[Dict[str, Any]]
+    temperatures: np.ndarray
+    stepsPerIteration: int
+    reinitializeVelocities: bool
+
+    def _snapshot(self) -> Dict[str, Any]:
+        raise NotImplementedError
+
+    def _recall(self, checkpoint: Any) -> None:
+        raise NotImplementedError
 
     def _prepare(self, force: SpacetimeForce, seed: int, blockIterations: int, directory: Any, resume: bool, equilibrationSteps: int) -> None:
         what, self.force = type(self).__name__, force
@@ -710,7 +726,8 @@ class ReplicaExchange(_InBlocks, app.ReplicaExchangeSampler):
         self.temperatures = _checkStates("ReplicaExchange", states, simulation, force)
         super().__init__(states, simulation, stepsPerIteration, reinitializeVelocities)
         self._prepare(force, seed, blockIterations, directory, resume, equilibrationSteps)
-        self._exchanging, self._seen = True, []
+        self._exchanging = True
+        self._seen: List[np.ndarray] = []
         if resume:
             self.restore()
             return
@@ -752,10 +769,11 @@ class ReplicaExchange(_InBlocks, app.ReplicaExchangeSampler):
         if not self._exchanging:
             return
         n, count, states = len(self.states), self.exchangesPerIteration, self.replicaStateIndex
-        first = self._rng.integers(n, size=count)
-        second = (first+self._rng.integers(1, n, size=count)) % n
+        first = self._rng.integers(n, size=(count,))
+        second = (first+self._rng.integers(1, n, size=(count,))) % n
         u = u.tolist()
-        for i, j, log in zip(first.tolist(), second.tolist(), np.log(1-self._rng.random(count)).tolist()):
+        logs: List[float] = np.log(1-self._rng.random(count)).tolist()
+        for i, j, log in zip(first.tolist(), second.tolist(), logs):
             a, b = states[i], states[j]
             if log <= u[i][a]+u[j][b]-u[i][b]-u[j][a]:
                 states[i], states[j] = b, a
@@ -841,7 +859,7 @@ class ExpandedEnsemble(_InBlocks, app.ExpandedEnsembleSampler):
     def _snapshot(self) -> Dict[str, np.ndarray]:
         checkpoint = self._createCheckpoint()
         conformation = _pack(checkpoint.pop("state"))
-        return {"conformation": conformation, "sampler": json.dumps(checkpoint)}
+        return {"conformation": conformation, "sampler": np.array(json.dumps(checkpoint))}
 
     def _recall(self, data: Any) -> None:
         self._applyCheckpoint({**json.loads(str(data["sampler"])), "state": _unpack(data["conformation"])})

@@ -267,7 +267,7 @@ def decoderJacobian(model: _core.PosteriorModel, latent, logSnr: float, schedule
     """
     alpha = _core.scheduleAlpha(schedule, logSnr)
     y = _rows(latent, _dimension(model), "latent") / alpha
-    return _like(latent, _core.decoderJacobian(model, y, logSnr, _options(solver, steps, tolerance, dataLogSnr), progress) / alpha)
+    return _like(latent, np.asarray(_core.decoderJacobian(model, y, logSnr, _options(solver, steps, tolerance, dataLogSnr), progress)) / alpha)
 
 
 def pullbackMetric(model: _core.PosteriorModel, latent, logSnr: float, schedule: str = "vp", **options) -> np.ndarray:

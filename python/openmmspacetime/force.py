@@ -140,13 +140,13 @@ class SpacetimeForce(openmm_wrapper.SpacetimeForce):
             raise ValueError(f"SpacetimeForce: variable '{v.name}' of kind '{v.kind}' needs {_SITES[v.kind]} atoms, but has {len(v.atoms)}")
         sites = self._sites(v.atoms, getattr(v, "weights", None), known)
         if v.kind == "torsion":
-            self.addTorsion(*sites, name=v.name)
+            self.addTorsion(sites[0], sites[1], sites[2], sites[3], v.name)
         elif v.kind == "coordinate":
             self.addCoordinate(sites[0], v.axis, v.period, v.shift, v.scale, name=v.name)
         elif v.kind == "angle":
-            self.addAngle(*sites, v.shift, v.scale, name=v.name)
+            self.addAngle(sites[0], sites[1], sites[2], v.shift, v.scale, v.name)
         elif v.kind == "distance":
-            self.addDistance(*sites, v.shift, v.scale, name=v.name)
+            self.addDistance(sites[0], sites[1], v.shift, v.scale, v.name)
         else:
             self.addPosition(sites[0], v.axis, self._frame(v.frame, known), v.shift, v.scale, name=v.name)
 
@@ -187,7 +187,7 @@ class SpacetimeForce(openmm_wrapper.SpacetimeForce):
         return {**item, **self._describeSites(sites)}
 
     def _describeSites(self, sites: Sequence[int]) -> dict:
-        members = [(site, None) if site >= 0 else self.getCentroidParameters(site) for site in sites]
+        members: list[tuple[Any, Any]] = [(site, None) if site >= 0 else self.getCentroidParameters(site) for site in sites]
         described = {"atoms": [list(m) if isinstance(m, tuple) else m for m, _ in members]}
         if any(w is not None for _, w in members):
             described["atom_weights"] = [None if w is None else list(w) for _, w in members]
@@ -431,7 +431,7 @@ class SpacetimeForce(openmm_wrapper.SpacetimeForce):
         super().setCurve(*_nodes(s, eta))
         self._length = None
 
-    def getEta(self, s: float) -> np.ndarray:
+    def getEta(self, s: float) -> np.ndarray:  # type: ignore[override]  # the nodes, in C++; here getCurve has them
         """eta(s) [m]; s is clamped to [0, 1]."""
         return np.frombuffer(super().evaluateEta(float(s)))
 

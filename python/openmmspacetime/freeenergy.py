@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Callable, Optional, Sequence, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import _core
 from .analysis import _number
@@ -58,7 +59,7 @@ class FreeEnergyPath:
     iterations: int
     windings: np.ndarray
     converged: bool
-    others: list["FreeEnergyPath"] = field(default_factory=list, repr=False)
+    others: list[FreeEnergyPath] = field(default_factory=list, repr=False)
 
     def curve(self, variables: _core.Variables, logSnr: float = 4.0, temperature=None) -> _core.Curve:
         """The path as a curve of tilted distributions at constant log-SNR (kappa = e^logSnr), uniform in arc length.
@@ -88,9 +89,9 @@ class FreeEnergyPath:
 class _Landscape:
     """F with derivatives and periods: a FreeEnergySurface as it is, a callable by central differences of steps `h` [n]."""
 
-    def __init__(self, F: Surface, periods: Sequence[float], h: np.ndarray, what: str):
+    def __init__(self, F: Surface, periods: ArrayLike, h: np.ndarray, what: str):
         self.F, self.periods, self.h, self.what = F, np.asarray(periods, dtype=float), np.asarray(h, dtype=float), what
-        self.exact = isinstance(F, FreeEnergySurface)
+        self.surface = F if isinstance(F, FreeEnergySurface) else None  # which has derivatives of its own
 
     def __call__(self, c: np.ndarray) -> np.ndarray:
         value = np.asarray(self.F(c), dtype=float)
@@ -103,19 +104,19 @@ class _Landscape:
 
     def derivatives(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gradient [..., n] and Hessian [..., n, n] at c [..., n]."""
-        return self.F._derivatives(c) if self.exact else (self.gradient(c), self.hessian(c))
+        return (self.gradient(c), self.hessian(c)) if self.surface is None else self.surface._derivatives(c)
 
     def gradient(self, c: np.ndarray) -> np.ndarray:
-        if self.exact:
-            return self.F.gradient(c)
+        if self.surface is not None:
+            return self.surface.gradient(c)
         e = np.diag(self.h)
         f = self(np.concatenate([c[..., None, :] + e, c[..., None, :] - e], axis=-2))
         n = len(e)
         return (f[..., :n] - f[..., n:]) / (2 * self.h)
 
     def hessian(self, c: np.ndarray) -> np.ndarray:
-        if self.exact:
-            return self.F.hessian(c)
+        if self.surface is not None:
+            return self.surface.hessian(c)
         # A wider step than for the gradient: rounding errors grow with its inverse square.
         n, h = len(self.h), 10 * self.h
         e = np.diag(h)
@@ -258,7 +259,7 @@ def _polished(land: _Landscape, x: np.ndarray, tolerance: float, maxIterations: 
 
     E, gradient, t, pace, weight = equations(x)
     residual = _normalForce(x, land.gradient(x))
-    for iteration in range(1, maxIterations + 1):
+    for iteration in range(1, maxIterations + 1):  # noqa: B007  # the last one is returned
         P = np.eye(n) - t[:, :, None] * t[:, None, :]
         turned = P / pace[:, :, None]  # d t_i/d (D x)_i
         along = np.sum(gradient * t, axis=1)
@@ -313,7 +314,7 @@ def _pieces(land: _Landscape, x: np.ndarray, spacing: float, tolerance: float, m
     rough, residual, iterations = _string(land, x, max(tolerance, 1.0), min(maxIterations, 200 + len(x)))
     f = land(rough)
     cuts = [(0, rough[0])]
-    near = 4 * np.linalg.norm(rough[1] - rough[0])
+    near = 4 * float(np.linalg.norm(rough[1] - rough[0]))
     for i in np.flatnonzero((f[1:-1] < f[:-2]) & (f[1:-1] <= f[2:])) + 1 if depth > 0 else ():
         minimum = _slide(land, rough[i], near / 16, 1e-6 * near)[-1]
         if np.linalg.norm(minimum - rough[i]) < near and min(np.linalg.norm(minimum - c) for c in (cuts[-1][1], rough[-1])) > 1e-4 * near:
@@ -353,7 +354,7 @@ def _passes(land: _Landscape, pieces: list[_Piece]) -> list[tuple[np.ndarray, fl
     """Saddles along the pieces: local maxima of F on them, refined."""
     found: list[tuple[np.ndarray, float]] = []
     for piece in pieces:
-        f, spacing = land(piece.x), np.linalg.norm(piece.x[1] - piece.x[0])
+        f, spacing = land(piece.x), float(np.linalg.norm(piece.x[1] - piece.x[0]))
         for i in np.flatnonzero((f[1:-1] > f[:-2]) & (f[1:-1] >= f[2:])) + 1:
             c = stationaryPoint(land.gradient, land.hessian, piece.x[i], 4 * spacing, 1, stride=spacing)
             c = piece.x[i] if c is None else c
@@ -393,7 +394,7 @@ def _descent(land: _Landscape, line: np.ndarray, spacing: float, tolerance: floa
     return piece
 
 
-def minimumFreeEnergyPath(F: Surface, a: Sequence[float], b: Sequence[float], points: int = 129, *, periods: Optional[Sequence[float]] = None,
+def minimumFreeEnergyPath(F: Surface, a: ArrayLike, b: ArrayLike, points: int = 129, *, periods: Optional[ArrayLike] = None,
                           relaxEnds: bool = False, windings: Optional[Sequence[int]] = None, tolerance: float = 0.05,
                           maxIterations: int = 2000) -> FreeEnergyPath:
     """The minimum free-energy path between two states: the lowest way over the surface, to which the gradient of F is parallel everywhere.
@@ -442,7 +443,8 @@ def minimumFreeEnergyPath(F: Surface, a: Sequence[float], b: Sequence[float], po
     """
     what = "minimumFreeEnergyPath"
     a, b = (np.array([_number(v) for v in np.atleast_1d(end)]) for end in (a, b))
-    onSurface = isinstance(F, FreeEnergySurface)
+    surface = F if isinstance(F, FreeEnergySurface) else None
+    onSurface = surface is not None
     n = 2 if onSurface else len(a)
     for name, end in (("a", a), ("b", b)):
         if end.shape != (n,):
@@ -460,14 +462,14 @@ def minimumFreeEnergyPath(F: Surface, a: Sequence[float], b: Sequence[float], po
         raise ValueError(f"{what}: expected at least 5 points, got {points}")
     if not tolerance > 0 or maxIterations < 1:
         raise ValueError(f"{what}: expected a positive tolerance and at least one iteration, got {tolerance} and {maxIterations}")
-    if onSurface:
-        shape = np.array(F.values.shape)
+    if surface is not None:
+        shape = np.array(surface.values.shape)
         for name, end in (("a", a), ("b", b)):
-            if not F.sampled[tuple(np.round((end + np.pi) / (2 * np.pi) * shape).astype(int) % shape)]:
+            if not surface.sampled[tuple(np.round((end + np.pi) / (2 * np.pi) * shape).astype(int) % shape)]:
                 raise ValueError(f"{what}: {name} = {_text(end)} lies outside the sampled part of the surface")
     turn = np.where(periods > 0, periods, 1.0)
     short = np.where(periods > 0, (b - a) - turn * np.round((b - a) / turn), b - a)
-    distance = np.linalg.norm(short)
+    distance = float(np.linalg.norm(short))
     if distance < 1e-9 * max(1.0, np.abs(a).max()):
         raise ValueError(f"{what}: a and b are the same point, {_text(a)}")
     land = _Landscape(F, periods, 1e-4 * np.where(periods > 0, periods / (2 * np.pi), distance), what)
@@ -475,7 +477,7 @@ def minimumFreeEnergyPath(F: Surface, a: Sequence[float], b: Sequence[float], po
 
     def downhill(end: np.ndarray) -> np.ndarray:
         line = _slide(land, end, distance / 400, 1e-7 * distance)
-        length = np.linalg.norm(line[-1] - end)
+        length = float(np.linalg.norm(line[-1] - end))
         if length < 1e-5 * distance and not relaxEnds:
             return end[None]
         return _slide(land, end, length / 40, 1e-7 * distance) if 1e-5 * distance < length < distance / 10 else line
@@ -497,8 +499,8 @@ def minimumFreeEnergyPath(F: Surface, a: Sequence[float], b: Sequence[float], po
             w = np.zeros(n, dtype=int)
             w[both] = np.where(short[both] > 0, -1, 1) * np.array(long, dtype=int)
             choices[tuple(int(v) for v in w)] = None
-    if onSurface:
-        way, _ = F._flood(*ends)
+    if surface is not None:
+        way, _ = surface._flood(*ends)
         way = way + (ends[0] - way[0])
         turns = tuple(int(v) for v in np.round((way[-1] - ends[1]) / periods))
         if windings is None or turns in choices:
@@ -508,7 +510,7 @@ def minimumFreeEnergyPath(F: Surface, a: Sequence[float], b: Sequence[float], po
     for turns, way in choices.items():
         shift = np.array(turns) * periods
         first, last = ends[0], ends[1] + shift
-        length = np.linalg.norm(short + shift)
+        length = float(np.linalg.norm(short + shift))
         spacing = length / (points - 1)
         parts: list[_Piece] = []
         if np.linalg.norm(last - first) > 1e-4 * distance:
@@ -561,7 +563,7 @@ def _landscapeOf(surface: Surface, variables: _core.Variables, what: str) -> _La
     return _Landscape(surface, periods, 1e-4 * np.where(periods > 0, periods / (2 * np.pi), scales), what)
 
 
-def smoothHessian(surface: Surface, points: np.ndarray, width: float = 0.15) -> np.ndarray:
+def smoothHessian(surface: FreeEnergySurface, points: np.ndarray, width: float = 0.15) -> np.ndarray:
     """F'' averaged over Gaussians around `points` [K, 2] (rad), kJ/mol/rad^2; result [K, 2, 2].
 
     What a molecule feels that a bias of kappa = 1/width^2 holds there; second derivatives of a surface made from samples are mostly noise on a finer scale.

@@ -34,7 +34,8 @@ def _pairs(model: _core.PosteriorModel, etaA, etaB) -> tuple[np.ndarray, np.ndar
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"expected as many points in etaA as in etaB, or one, got {len(a)} and {len(b)}")
     single = np.ndim(etaA) == 1 and np.ndim(etaB) == 1
-    return *np.broadcast_arrays(a, b), single
+    a, b = np.broadcast_arrays(a, b)
+    return a, b, single
 
 
 def exponentialMap(model: _core.PosteriorModel, eta: Sequence, velocity: Sequence, points: int = 129, tolerance: float = 1e-8) -> _core.GeodesicShot:
@@ -169,7 +170,7 @@ def fisherInformation(model: _core.PosteriorModel, eta, coordinates: bool = Fals
     ValueError
         For a wrong shape, numbers that are not finite, eta_l > 0, or a point where those coordinates are singular (eta_l = 0, kappa = 0).
     """
-    tensors = _core.fisherInformation(model, _points(eta, model, "eta"), coordinates)
+    tensors = np.asarray(_core.fisherInformation(model, _points(eta, model, "eta"), coordinates))
     return tensors[0] if np.ndim(eta) == 1 else tensors
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Callable, Sequence
+from typing import Callable, Sequence, Union, cast
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def loadModel(path: str | os.PathLike, device: str = "cpu") -> _core.NetworkMode
     RuntimeError
         For a model of pictures where LibTorch does not load; the message says what to install.
     """
-    return _core.loadModel(os.fspath(path), device)
+    return cast(Union[_core.NetworkModel, _core.ImageModel], _core.loadModel(os.fspath(path), device))
 
 
 def _fractions(pixels) -> np.ndarray:

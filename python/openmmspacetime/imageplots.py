@@ -162,7 +162,7 @@ def _place(axis, picture: np.ndarray, at, zoom: float, colour: str = "none") -> 
     axis.add_artist(AnnotationBbox(image, at, pad=0.1, frameon=colour != "none", bboxprops=dict(edgecolor=colour, linewidth=1.2)))
 
 
-def embedding(distances: "EditDistances", labels: Sequence | None = None, kinds: Sequence[str] = ("DiffED", "Euclid")):
+def embedding(distances: EditDistances, labels: Sequence | None = None, kinds: Sequence[str] = ("DiffED", "Euclid")):
     """Maps of the pictures, one a kind of distance, on which the pictures lie as far apart as two dimensions allow (`classicalScaling`).
 
     Parameters
@@ -202,7 +202,7 @@ def embedding(distances: "EditDistances", labels: Sequence | None = None, kinds:
     return figure
 
 
-def distanceMatrix(distances: "EditDistances", kinds: Sequence[str] = ("DiffED", "Euclid")):
+def distanceMatrix(distances: EditDistances, kinds: Sequence[str] = ("DiffED", "Euclid")):
     """The matrices of distances as colours, with the pictures along their sides. Returns a matplotlib Figure."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ import os
 import time
 import warnings
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -58,9 +58,10 @@ class PictureSpace:
 
     def __init__(self, model: _core.PosteriorModel, shape: Sequence[int] | None = None, steps: int = 24, dataLogSnr: float | None = None):
         own = getattr(model, "imageShape", None)
-        if shape is None and own is None:
+        shape = own if shape is None else shape
+        if shape is None:
             raise ValueError("PictureSpace: this model knows no shape of its pictures: give shape=(height, width, channels)")
-        self.shape = tuple(int(n) for n in (own if shape is None else shape))
+        self.shape = tuple(int(n) for n in shape)
         if len(self.shape) == 2:
             self.shape += (1,)
         self.model, self.variables = model, model.variables
@@ -222,7 +223,7 @@ class Interpolation:
     converged: bool = True
     evaluations: int = 0
     seconds: float = 0.0
-    curve: object = None
+    curve: Any = None
     path: object = None
 
     def __repr__(self) -> str:
@@ -241,7 +242,7 @@ class Interpolation:
         replace(Path(path), lambda file: np.savez_compressed(file, **{name: value for name, value in values.items() if value is not None}))
 
     @staticmethod
-    def load(path: str | os.PathLike) -> "Interpolation":
+    def load(path: str | os.PathLike) -> Interpolation:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             return Interpolation(**{"noisy": None, "denoised": None} | {name: stored[name] if stored[name].ndim else stored[name].item() for name in stored.files})

@@ -84,7 +84,8 @@ def exportToOpenPathSampling(directory: Union[str, os.PathLike], simulation: app
     """
     what, directory = "exportToOpenPathSampling", Path(directory)
     template, states = _prepare(what, simulation, force, stateA, stateB, stepsPerFrame=(stepsPerFrame, 1), maxFrames=(maxFrames, 3), window=(window, 1))
-    if not all(isinstance(state, StateRegion) for state in states):
+    regions = [state for state in states if isinstance(state, StateRegion)]
+    if len(regions) < len(states):
         raise ValueError(f"{what}: expected both states to be StateRegions; functions cannot be handed over")
     variables = []
     for i in range(force.getNumVariables()):
@@ -118,7 +119,7 @@ def exportToOpenPathSampling(directory: Union[str, os.PathLike], simulation: app
     texts = {"system.xml": openmm.XmlSerializer.serialize(system), "integrator.xml": template["integrator"], "topology.pdb": pdb.getvalue(),
              "run_ops.py": Path(__file__).with_name("opsrun.py").read_text(encoding="utf-8"),
              "states.json": json.dumps({"format": FORMAT, "version": VERSION, "variables": variables, "temperature_K": template["temperature"], "platform": template["platform"],
-                                        "states": {name: {"centers": state.centers.tolist(), "radii": state.radii.tolist()} for name, state in zip("AB", states)},
+                                        "states": {name: {"centers": state.centers.tolist(), "radii": state.radii.tolist()} for name, state in zip("AB", regions)},
                                         "periodicBox": bool(system.usesPeriodicBoundaryConditions()), "stepsPerFrame": int(stepsPerFrame), "maxFrames": int(maxFrames),
                                         "initial": {"path": record.index, "frames": [int(frames[0]), int(frames[-1])]}}, indent=1)}
     for name, text in texts.items():

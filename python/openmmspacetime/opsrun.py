@@ -139,7 +139,8 @@ def main():
     first = engines.tools.trajectory_from_mdtraj(initial)
     engine = engines.Engine(first[0].topology, system, integrator, options={"n_steps_per_frame": description["stepsPerFrame"], "n_frames_max": description["maxFrames"]})
     engine.initialize(arguments.platform or description["platform"])
-    variables, cache = Variables(description, initial.topology), {}
+    variables = Variables(description, initial.topology)
+    cache: dict = {}
     states = {}
     for name in ("A", "B"):
         discs = description["states"][name]

@@ -96,16 +96,17 @@ def pathDensity(paths: Sequence[Any], bins: Any = 60, variables: Tuple[int, int]
     periods = paths.periods if hasattr(paths, "periods") else _periodsOf(paths) if hasattr(paths, "variables") else np.full(n, 2*np.pi)
     if (stateA is None) != (stateB is None):
         raise ValueError(f"{what}: expected both states or none")
-    if stateA is not None:
+    if stateA is not None and stateB is not None:
         states = _bindStates(what, stateA, stateB, periods)
         parts = [_crossing(_label(what, states, x)) for x in tracks]
-        kept = [k for k, part in enumerate(parts) if part is not None]
+        kept = {k: part for k, part in enumerate(parts) if part is not None}
         if not kept:
             raise ValueError(f"{what}: no path leads from one state to the other")
-        tracks, weights = [tracks[k][parts[k][0]:parts[k][1]+1] for k in kept], weights[kept]
+        tracks, weights = [tracks[k][begin:end+1] for k, (begin, end) in kept.items()], weights[list(kept)]
     pair, period = [x[:, [i, j]] for x in tracks], np.asarray(periods)[[i, j]]
     shape, ranges = _grid(what, bins, ranges, period, pair)
-    edges = tuple(np.linspace(low, high, k+1) for (low, high), k in zip(ranges, shape))
+    edges1, edges2 = (np.linspace(low, high, k+1) for (low, high), k in zip(ranges, shape))
+    edges = edges1, edges2
     visits = np.stack([_visited(x, edges, period) for x in pair])
     names = getattr(paths, "names", None) or [f"variable {k}" for k in range(n)]
     weights = weights/weights.sum()
@@ -220,8 +221,8 @@ def pathSimilarity(first: PathDensity, second: PathDensity, splits: int = 200, s
     halves = [deal(d.visits, d.weights, len(d)//2) for d in (first, second)]
     # Weighted as many paths as they are, so that a path weighs the same wherever it is dealt.
     both = deal(np.concatenate([first.visits, second.visits]), np.concatenate([first.weights*len(first), second.weights*len(second)]), len(first))
-    return PathSimilarity(_overlap(first.share, second.share), tuple(float(np.mean(h)) for h in halves), tuple(float(np.std(h)) for h in halves), float(np.mean(both)),
-                          float(np.std(both)))
+    (mean1, std1), (mean2, std2), (mean, std) = ((float(np.mean(h)), float(np.std(h))) for h in (*halves, both))
+    return PathSimilarity(_overlap(first.share, second.share), (mean1, mean2), (std1, std2), mean, std)
 
 
 def _overlap(f: np.ndarray, g: np.ndarray) -> float:

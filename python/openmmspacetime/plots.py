@@ -103,7 +103,7 @@ def freeEnergySurface(surface: FreeEnergySurface, ensembles: Mapping[str, Any],
             axis.set_visible(False)
         bar = figure.colorbar(filled, ax=axes, shrink=0.7, aspect=28, pad=0.02)
         bar.set_label("free energy (kJ/mol)")
-        bar.set_ticks(np.arange(0, highest + 1, 10))
+        bar.set_ticks(list(np.arange(0, highest + 1, 10)))
         handles = [Line2D([], [], color="#333333", lw=2.0, label="mean of the posterior along the curve"),
                    Line2D([], [], color="#333333", lw=0.7, alpha=0.7, label=f"{pathsShown} driven paths (running mean of {window} steps)")]
         if means is None:
@@ -169,7 +169,7 @@ def alongCurve(curves: Mapping[str, Any], surface: Optional[FreeEnergySurface] =
                 axes[j].plot(curve.s, np.log(np.maximum(kappa[:, j], 1e-12)), color=colour, lw=1.8,
                              ls="-" if k % 2 == 0 else (0, (5, 2)), label=name if j == 0 else None)
             row = len(names)
-            if withF:
+            if surface is not None and withF:
                 if means and name in means:
                     axes[row].plot(curve.s, surface(means[name]), color=colour, lw=1.0, ls=(0, (2, 1.5)))
                 if name in ensembles:
@@ -225,7 +225,7 @@ def workDistributions(ensembles: Mapping[str, Any], dF: Optional[float] = None, 
         figure = Figure(figsize=(7.8, 0.75 * len(ensembles) + 1.3), layout="constrained")
         axis = figure.subplots()
         everything = []
-        for k, (name, ensemble) in enumerate(ensembles.items()):
+        for k, ensemble in enumerate(ensembles.values()):
             work = np.array([r.work for r in ensemble], dtype=float)
             everything.append(work)
             colour, y = COLOURS[k % len(COLOURS)], -k

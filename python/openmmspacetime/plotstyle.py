@@ -12,7 +12,7 @@ from .surface import wrap
 #: Line colours of the rows (Okabe and Ito's set, readable with colour-blind eyes), in the order of the table.
 COLOURS = ("#0072B2", "#D55E00", "#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#882255", "#56B4E9")
 _ENERGY_MAP = LinearSegmentedColormap.from_list("energy", ["#315b8a", "#6f9dbd", "#b5cfd6", "#e6e6dc", "#f6f3ea", "#fdfcfa"])
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "axes.linewidth": 0.7,
     "axes.spines.top": False, "axes.spines.right": False, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.frameon": False,
     "legend.fontsize": 8.5, "savefig.dpi": 160, "figure.dpi": 160, "mathtext.default": "regular",

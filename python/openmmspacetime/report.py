@@ -175,7 +175,7 @@ class Report:
         """Everything as JSON text: the figures of every row and of every path, notes and settings; unknown figures are null."""
         return json.dumps(_plain({
             "format": "spacetime-report", "version": 1, "title": self.title, "rows": self.rows,
-            "paths": {name: paths for name, paths in self._paths.items()}, "oneOffGradientEvaluations": self.oneOff,
+            "paths": dict(self._paths), "oneOffGradientEvaluations": self.oneOff,
             "start": self.start, "target": self.target, "radius": self.radius,
             "saddle": None if self.saddle is None else {"position": self.saddle[0], "freeEnergy": self.saddle[1]},
             "notes": self.notes, "warnings": self.warnings, "settings": self.settings}), indent=1,

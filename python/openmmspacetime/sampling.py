@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Generator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import openmm
@@ -124,13 +124,14 @@ class PathSampler:
                                    ("processes", processes, 1), ("equilibrate", pullSteps, 0)):
             if int(value) != value or value < least:
                 raise ValueError(f"PathSampler: {name} must be a whole number, {least} or more, but it is {value}")
-        if stepsPerLength is not None:
+        if stepsPerLength is not None and length is not None:
             steps = openmm_wrapper.PathSampler.stepsForLength(float(stepsPerLength), length, int(stepsPerMove))
+        assert steps is not None  # given, or from the length
         if steps % stepsPerMove != 0:
             raise ValueError(f"PathSampler: steps must be a multiple of stepsPerMove, but {steps} is not a multiple of {stepsPerMove}")
-        for name, value, choices in (("direction", direction, ("forward", "backward")), ("format", format, ("dcd", "xtc"))):
-            if value not in choices:
-                raise ValueError(f"PathSampler: {name} must be '{choices[0]}' or '{choices[1]}', but it is {value!r}")
+        for name, choice, choices in (("direction", direction, ("forward", "backward")), ("format", format, ("dcd", "xtc"))):
+            if choice not in choices:
+                raise ValueError(f"PathSampler: {name} must be '{choices[0]}' or '{choices[1]}', but it is {choice!r}")
         if not maxStartDistance > 0:
             raise ValueError(f"PathSampler: maxStartDistance must be positive, but it is {maxStartDistance}")
         if startStates is not None and len(startStates) == 0:
@@ -142,7 +143,7 @@ class PathSampler:
         self.simulation, self.force = simulation, force
         self.numPaths, self.processes, self.seed = int(numPaths), int(processes), int(seed)
         self.startStates, self.progress, self.surface, self.executor = startStates, progress, surface, executor
-        self.settings = {"steps": int(steps), "stepsPerMove": int(stepsPerMove), "equilibrationSteps": int(equilibrationSteps), "frameStride": int(frameStride),
+        self.settings: Dict[str, Any] = {"steps": int(steps), "stepsPerMove": int(stepsPerMove), "equilibrationSteps": int(equilibrationSteps), "frameStride": int(frameStride),
                          "energyStride": int(energyStride), "seed": self.seed, "direction": direction, "pullSteps": int(pullSteps),
                          "maxStartDistance": None if maxStartDistance == math.inf else float(maxStartDistance), "format": format, "length": length}
 
@@ -263,7 +264,8 @@ class PathSampler:
             return None
         pairs = self.force.getEta(1.0 if self.settings["direction"] == "forward" else 0.0).reshape(-1, 2)
         center = np.arctan2(pairs[:, 1], pairs[:, 0])
-        return self.surface.nearestMinimum(center, ensemble.HIT_RADIUS) if hasattr(self.surface, "nearestMinimum") else center
+        nearest = getattr(self.surface, "nearestMinimum", None)
+        return center if nearest is None else nearest(center, ensemble.HIT_RADIUS)
 
     def _writeHead(self, directory: Path, job: _Job) -> None:
         force, context = self.force, self.simulation.context
@@ -289,22 +291,24 @@ class PathSampler:
         ensemble.replace(head, lambda file: file.write(json.dumps(content, indent=1).encode()))
 
 
-def runTasks(job: Any, tasks: Sequence[int], processes: int = 1, executor: Optional[Executor] = None) -> Iterator[Any]:
+def runTasks(job: Any, tasks: Sequence[int], processes: int = 1, executor: Optional[Executor] = None) -> Generator[Any, None, None]:
     """What `job.makeWorker().run(task)` returns for each task, as it comes: in this process, in processes of our own, or by an executor.
 
     The job has a `directory`, which all processes see, and `what` it is, for messages.
     """
     if executor is None and (processes == 1 or len(tasks) < 2):
-        worker = job.makeWorker() if tasks else None
-        for task in tasks:
-            yield worker.run(task)
+        if len(tasks) > 0:
+            worker = job.makeWorker()
+            for task in tasks:
+                yield worker.run(task)
         return
     # The job travels as a file in the directory, which everyone sees, so that tasks are a few bytes however large the System is.
     data = pickle.dumps(job)
     file = ensemble.temporary(Path(job.directory)/f"job-{hashlib.sha256(data).hexdigest()[:16]}")
     # Spawned, not forked: threads and GPU contexts do not survive a fork.
     own = None if executor is not None else ProcessPoolExecutor(min(processes, len(tasks)), mp_context=get_context("spawn"), initializer=_dieWithParent)
-    pool, futures, done = own or executor, [], 0
+    pool: Any = own or executor
+    futures, done = [], 0
     try:
         file.write_bytes(data)
         futures = [pool.submit(_runTask, str(file), task) for task in tasks]
@@ -384,7 +388,7 @@ class _Progress:
         self.start = self.indexed = time.perf_counter()
         self.nsPerStep = stepSize.value_in_unit(unit.nanosecond)
 
-    def __call__(self, result: _Result) -> None:
+    def __call__(self, result: Any) -> None:
         self.done += 1
         self.failed += result.failed
         self.steps += result.steps
@@ -448,7 +452,7 @@ class _Trajectory:
         self.title, self.isDcd, self.topology, self.numFrames = title, job.settings["format"] == "dcd", job.topology, 0
         interval = max(1, job.settings["frameStride"])
         self.place.unlink(missing_ok=True)
-        self.file = open(self.place, "wb+") if self.isDcd else None
+        self.file: Any = open(self.place, "wb+") if self.isDcd else None
         self.writer = (app.DCDFile(self.file, job.topology, stepSize, firstStep=interval, interval=interval) if self.isDcd else
                        app.XTCFile(str(self.place), job.topology, stepSize, firstStep=interval, interval=interval))
 
@@ -582,7 +586,9 @@ def _runTask(jobFile: str, task: int) -> Any:
 
 def _dieWithParent() -> None:
     """A worker whose parent was killed would wait for work forever."""
-    sentinel = parent_process().sentinel
+    parent = parent_process()
+    assert parent is not None  # this is a worker
+    sentinel = parent.sentinel
 
     def watch() -> None:
         connection.wait([sentinel])

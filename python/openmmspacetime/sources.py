@@ -349,7 +349,7 @@ class _Walker:
     """All that a process needs to run one walker."""
 
     template: _Template
-    atoms: List[List[int]]
+    atoms: List[List[Union[int, List[int]]]]
     temperature: float
     steps: int
     height: float

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import _core
 from .analysis import _number
@@ -56,8 +57,8 @@ class StateSamples:
         Fewer than 2 states, a state without samples, two states alike, numbers that are not finite, or shapes that do not fit.
     """
 
-    def __init__(self, s: Sequence[float], eta: np.ndarray, temperature: Any, state: Sequence[int], T: np.ndarray, variables: Optional[np.ndarray] = None,
-                 chain: Optional[Sequence[int]] = None, time: Optional[Sequence[int]] = None, names: Sequence[str] = (), periods: Optional[Sequence[float]] = None) -> None:
+    def __init__(self, s: ArrayLike, eta: np.ndarray, temperature: Any, state: ArrayLike, T: np.ndarray, variables: Optional[np.ndarray] = None,
+                 chain: Optional[ArrayLike] = None, time: Optional[ArrayLike] = None, names: Sequence[str] = (), periods: Optional[ArrayLike] = None) -> None:
         self.s, self.eta, self.T = np.asarray(s, dtype=float), np.asarray(eta, dtype=float), np.asarray(T, dtype=float)
         self.temperature = _number(temperature)
         self.state = np.asarray(state)
@@ -358,7 +359,7 @@ def _apart(what: str, ensembles: Sequence[PathEnsemble]) -> None:
     """ValueError for the same paths twice."""
     seen: Dict[Any, PathEnsemble] = {}
     for ensemble in ensembles:
-        keys = {os.path.realpath(ensemble.directory): "directory", **{(ensemble.direction, record.seed): "seed" for record in ensemble}}
+        keys: Dict[Any, str] = {os.path.realpath(ensemble.directory): "directory", **{(ensemble.direction, record.seed): "seed" for record in ensemble}}
         for key, kind in keys.items():
             if key in seen:
                 raise ValueError(f"{what}: {ensemble!r} and {seen[key]!r} are the same paths (the same {kind}), expected independent ones: run them with another seed")

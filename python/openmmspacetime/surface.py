@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional, Sequence, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from . import _core
@@ -49,7 +50,7 @@ def stationaryPoint(gradient: Callable[[np.ndarray], np.ndarray], hessian: Calla
     for _ in range(60):
         w, v = np.linalg.eigh(hessian(x))
         step = -v @ ((v.T @ gradient(x)) / (sign * np.maximum(np.abs(w), 1e-3)))
-        step *= min(1.0, stride / max(np.linalg.norm(step), 1e-300))
+        step *= min(1.0, stride / max(float(np.linalg.norm(step)), 1e-300))
         x = x + step
         if not np.linalg.norm(x - c) <= reach:
             return None
@@ -108,7 +109,7 @@ class FreeEnergySurface:
     @classmethod
     def fromSamples(cls, samples: np.ndarray, logWeights: Optional[np.ndarray] = None, temperature: float = 300.0,
                     bins: int = 120, bandwidth: Optional[float] = None, names: Sequence[str] = ("phi", "psi"),
-                    minCount: float = 1.0) -> "FreeEnergySurface":
+                    minCount: float = 1.0) -> FreeEnergySurface:
         """F from (weighted) samples, binned and smoothed with a Gaussian kernel.
 
         The density of the samples as they were drawn is smoothed, and so is the logarithm of their mean weight:
@@ -166,7 +167,7 @@ class FreeEnergySurface:
                    description=f"{len(samples):,} samples in {bins} x {bins} bins, Gaussian kernel of {bandwidth:.2g} rad")
 
     @classmethod
-    def fromBias(cls, bias: np.ndarray, biasFactor: float, names: Sequence[str] = ("phi", "psi")) -> "FreeEnergySurface":
+    def fromBias(cls, bias: np.ndarray, biasFactor: float, names: Sequence[str] = ("phi", "psi")) -> FreeEnergySurface:
         """F = -bias biasFactor/(biasFactor - 1) of converged well-tempered metadynamics; `bias` [n1, n2] in kJ/mol."""
         if biasFactor <= 1:
             raise ValueError(f"FreeEnergySurface.fromBias: expected a biasFactor above 1, got {biasFactor}")
@@ -254,13 +255,13 @@ class FreeEnergySurface:
             found.append((x, float(self(x))))
         return sorted((m for m in found if below is None or m[1] <= below), key=lambda m: m[1])
 
-    def nearestMinimum(self, c: Sequence[float], radius: float = 0.75) -> np.ndarray:
+    def nearestMinimum(self, c: ArrayLike, radius: float = 0.75) -> np.ndarray:
         """Position [2] (rad) of the lowest minimum within `radius` rad of `c`; `c` itself when there is none."""
         c = np.asarray(c, dtype=float)
         near = [m for m in self.minima() if np.linalg.norm(wrap(m[0] - c)) <= radius]
         return near[0][0] if near else wrap(c)
 
-    def saddle(self, a: Sequence[float], b: Sequence[float], refine: int = 3) -> tuple[np.ndarray, float]:
+    def saddle(self, a: ArrayLike, b: ArrayLike, refine: int = 3) -> tuple[np.ndarray, float]:
         """The lowest pass between two points: the minimum over all paths of the highest F on the path.
 
         The surface is flooded from `a` on a grid `refine` times finer than the stored one until the water reaches `b`
@@ -276,7 +277,7 @@ class FreeEnergySurface:
             c = self._stationary(c, 2 * 2 * np.pi / (refine * min(self.values.shape)), saddle=True)
         return wrap(c), float(self(c))
 
-    def _flood(self, a: Sequence[float], b: Sequence[float], refine: int = 3) -> tuple[np.ndarray, int]:
+    def _flood(self, a: ArrayLike, b: ArrayLike, refine: int = 3) -> tuple[np.ndarray, int]:
         """The way the water takes from `a` to `b`: cells of the finer grid [K, 2] (rad, unwrapped) and the index of the highest.
 
         The lowest cell of the shore is always the next, so the way lies on a minimum spanning tree: every part of it crosses the lowest
@@ -286,7 +287,7 @@ class FreeEnergySurface:
         x1, x2 = (-np.pi + 2 * np.pi * np.arange(n) / n for n in (n1, n2))
         v = self(np.stack(np.meshgrid(x1, x2, indexing="ij"), axis=-1))
 
-        def cell(c: Sequence[float]) -> tuple[int, int]:
+        def cell(c: ArrayLike) -> tuple[int, int]:
             u = (wrap(np.asarray(c, dtype=float)) + np.pi) / (2 * np.pi)
             return int(round(u[0] * n1)) % n1, int(round(u[1] * n2)) % n2
 
@@ -320,7 +321,7 @@ class FreeEnergySurface:
 
     # ---- density
 
-    def density(self, temperature) -> "_core.CallableDensity":
+    def density(self, temperature) -> _core.CallableDensity:
         """The Boltzmann density p = exp(-F/kT) as a field for `densityGeodesics`, whose paths at tau = 1 are those of highest flux (MaxFlux).
 
         Scores -grad F/kT are those of the splines, exact to rounding, with no noise between. A path leaves its range where no sample supports the surface
@@ -357,7 +358,7 @@ class FreeEnergySurface:
 
     # ---- models
 
-    def _grid(self, variables: "_core.Variables", temperature, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    def _grid(self, variables: _core.Variables, temperature, bins: int) -> tuple[np.ndarray, np.ndarray]:
         """Points [bins^2, 2] (rad) of an exhaustive grid and the logarithms [bins^2] of their Boltzmann weights."""
         from .geodesics import _kelvin
 
@@ -371,7 +372,7 @@ class FreeEnergySurface:
         x = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
         return x, -self(x) / (GAS_CONSTANT * _kelvin(temperature))
 
-    def model(self, variables: "_core.Variables", temperature, bins: int = 90) -> "_core.EmpiricalModel":
+    def model(self, variables: _core.Variables, temperature, bins: int = 90) -> _core.EmpiricalModel:
         """The exact posterior of this surface: every point of a bins x bins grid with the weight exp(-F/kT).
 
         Sums over the grid are the trapezoidal rule, which is exact to rounding for smooth periodic functions as long as the grid is
@@ -402,7 +403,7 @@ class FreeEnergySurface:
         x, logWeights = self._grid(variables, temperature, bins)
         return _core.EmpiricalModel(x, variables, logWeights, grid=True)
 
-    def saveGrid(self, path: Union[str, os.PathLike], variables: "_core.Variables", temperature, bins: int = 90, overwrite: bool = False) -> None:
+    def saveGrid(self, path: Union[str, os.PathLike], variables: _core.Variables, temperature, bins: int = 90, overwrite: bool = False) -> None:
         """Write the grid of `model` to an .npz file, which the program reads as ``--samples`` and Python with `readSamples`.
 
         The arrays are x [bins^2, 2] (rad), log_weights [bins^2], variables (JSON) and grid (true).

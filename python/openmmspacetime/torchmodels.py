@@ -110,7 +110,8 @@ def torchModel(
             part = slice(begin, end)
             # Fused kernels of attention have no forward mode.
             with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), ContiguousNorms():
-                value, slope = torch.func.jvp(network, (pictures(x[part]), levels(logSnr[part])), (pictures(alongX[part]), levels(alongLogSnr[part])))
+                # Without has_aux there are two of them; torch's types leave it open.
+                value, slope = torch.func.jvp(network, (pictures(x[part]), levels(logSnr[part])), (pictures(alongX[part]), levels(alongLogSnr[part])))  # type: ignore[misc]
             return rows(value, end - begin), rows(slope, end - begin)
 
         return inPortions(len(x), work)

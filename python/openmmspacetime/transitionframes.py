@@ -80,7 +80,7 @@ class TransitionFrames:
 _FRAME_COLUMNS = ("path", "frame", "step", "s", "height")
 
 
-def _collect(paths: PathEnsemble, chosen: Sequence[Tuple[int, int]], height: Sequence[float], source: str) -> TransitionFrames:
+def _collect(paths: PathEnsemble, chosen: Sequence[Tuple[int, int]], height: np.ndarray, source: str) -> TransitionFrames:
     """The frames (position in the ensemble, frame)."""
     records = [paths[i] for i, _ in chosen]
     loaded = [paths.frame(i, f) for i, f in chosen]
@@ -129,7 +129,7 @@ def transitionStateCandidates(paths: PathEnsemble, surface: Optional[Callable[[n
         raise ValueError(f"{what}: expected a count of at least 1, got {count}")
     if (stateA is None) != (stateB is None):
         raise ValueError(f"{what}: expected both states or none")
-    states = None if stateA is None else _bindStates(what, stateA, stateB, _periodsOf(paths))
+    states = None if stateA is None or stateB is None else _bindStates(what, stateA, stateB, _periodsOf(paths))
     chosen, heights = [], []
     for i, record in enumerate(paths):
         first, last = 0, len(record.frameSteps)
@@ -148,7 +148,7 @@ def transitionStateCandidates(paths: PathEnsemble, surface: Optional[Callable[[n
     if len(chosen) < count:
         raise ValueError(f"{what}: expected {count} paths{'' if states is None else ' that cross between the states with frames in between'}, but there are {len(chosen)} of {len(paths)}; "
                          "run more paths or lower count")
-    return _collect(paths, chosen, heights, "highest potential energy of the frames of each path" if surface is None else "highest free energy of the frames of each path")
+    return _collect(paths, chosen, np.array(heights), "highest potential energy of the frames of each path" if surface is None else "highest free energy of the frames of each path")
 
 
 def _asFrames(what: str, frames: Any, numParticles: int) -> TransitionFrames:

@@ -76,7 +76,8 @@ class ModelValidation:
                          f"T[{j}] {_plusMinus(self.deviation[k, j], self.deviationError[k, j])}", f"{self.pValue[k]:.2g}"))
         return "\n".join(_aligned(rows)+[self.verdict])
 
-    __str__ = table.fget
+    def __str__(self) -> str:
+        return self.table
 
     def asDict(self) -> Dict[str, Any]:
         """Plain lists and numbers, for JSON; nan becomes None."""

@@ -174,6 +174,5 @@ def measure(variables: Variables, positions) -> np.ndarray:
     return np.array(values).reshape(x.shape[:-2]+(len(variables),))
 
 
-Variables.measure = measure
-Variables.positions = staticmethod(positions)
-Variables.torsionsOf = staticmethod(torsionsOf)
+for _name, _method in (("measure", measure), ("positions", staticmethod(positions)), ("torsionsOf", staticmethod(torsionsOf))):
+    setattr(Variables, _name, _method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import re
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import NoReturn, Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import openmm
@@ -181,7 +181,7 @@ def _topology(topology: app.Topology, n: int) -> app.Topology:
 
 # Forces
 
-def _refuse(force: openmm.Force, reason: str) -> None:
+def _refuse(force: openmm.Force, reason: str) -> NoReturn:
     kind = type(force).__name__
     name = "" if force.getName() == kind else f" '{force.getName()}'"
     raise ValueError(f"replicate: cannot copy the {kind}{name}: {reason}")

@@ -111,7 +111,9 @@ class WeightedSamples:
             if np.abs(shift(c, before)).max() < 1e-6:
                 break
         moved = shift(c, begin)
-        nEff = float(model.moments(self.variables.naturalParameter(c, logSnr)[None]).nEff[0])
+        effective = model.moments(self.variables.naturalParameter(c, logSnr)[None]).nEff
+        assert effective is not None  # an EmpiricalModel's
+        nEff = float(effective[0])
         if nEff < _core.MIN_N_EFF or np.linalg.norm(moved) > maxShift:
             worst = int(np.argmax(np.abs(moved)))
             raise ValueError(f"{what}: the structure at "+", ".join(f"{n} {v:.2f}" for n, v in zip(names, begin))+" lies outside what was sampled: the next basin, at "

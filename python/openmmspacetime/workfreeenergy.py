@@ -64,7 +64,8 @@ class WorkFreeEnergy:
                 (f"dissipated backward ({self.numBackward} paths)", str(self.dissipatedBackward)), ("hysteresis", str(self.hysteresis))]
         return "\n".join(_aligned(rows)+[f"BAR: overlap of the works {self.overlap:.2f} at {self.temperature:g} K"])
 
-    __str__ = table.fget
+    def __str__(self) -> str:
+        return self.table
 
     def asDict(self) -> Dict[str, Any]:
         """Plain lists and numbers, for JSON; an Estimate is [value, error]."""
@@ -211,7 +212,8 @@ class FreeEnergyComparison:
         worst = np.nanmax(np.abs(self.z)) if len(self.names) > 1 else 0.0
         return "\n".join(_aligned(rows)+[f"largest |z| {worst:.1f}: {'they agree' if worst < 3 else 'they do not agree, so that at least one is not converged or wrong'}"])
 
-    __str__ = table.fget
+    def __str__(self) -> str:
+        return self.table
 
     def asDict(self) -> Dict[str, Any]:
         """Plain lists and numbers, for JSON; nan becomes None."""
@@ -242,7 +244,7 @@ def compareFreeEnergies(estimates: Mapping[str, Any]) -> FreeEnergyComparison:
     if not isinstance(estimates, MappingABC) or not estimates:
         raise ValueError("compareFreeEnergies: expected a mapping from names to free energies, {'MBAR': mbar(samples), ...}")
     first = next((e for e in estimates.values() if isinstance(e, FreeEnergies)), None)
-    pairs = []
+    pairs: list[tuple[float, float]] = []
     for name, e in estimates.items():
         if isinstance(e, FreeEnergies):
             pairs.append(e.freeEnergyDifference())

@@ -155,7 +155,7 @@ class Spline:
             b[1::2] = a[1::2] + (b[1::2] - a[1::2] + np.pi) % (2 * np.pi) - np.pi + 2 * np.pi * np.array(self.windings)
         self.s = np.linspace(0, 1, knots)
         line = a + self.s[:, None] * (b - a)  # [knots, m]
-        tensor = lambda x: torch.tensor(x, dtype=network.dtype)  # noqa: E731
+        tensor = lambda x: torch.tensor(x, dtype=network.dtype)
         self.ends = tensor(line[[0, -1]])
         self.bounded = [] if low is None else list(range(0, line.shape[1], 2)) if coordinates == "polar" else [0]
         inner = line[1:-1].copy()

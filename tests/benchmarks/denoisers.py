@@ -130,7 +130,7 @@ def train(kind, eta, moments, seconds, samples, seed=1):
     network = Denoiser(kind, torch.as_tensor(samples[np.random.default_rng(seed).choice(len(samples), UNITS)], dtype=torch.float32))
     rate = 3e-2 if kind == "units" else 3e-3
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    floats = lambda a: torch.as_tensor(a, dtype=torch.float32)  # noqa: E731
+    floats = lambda a: torch.as_tensor(a, dtype=torch.float32)
     points, target, weight, L = floats(eta), floats(moments.mu), floats(moments.nEff / (moments.nEff + 20)), floats(whitening(moments, eta))
     begin, steps = time.process_time(), 0
     while (progress := (time.process_time() - begin) / seconds) < 1:

@@ -286,7 +286,7 @@ def windingsOf(variables, eta):
     """Whole turns that the nodes eta [N + 1, m] of lifted variables make beyond the short way round [n], each step taken the short way."""
     if not variables[0].lifted:
         return [0] * len(variables)
-    short = lambda angle: (angle + np.pi) % (2 * np.pi) - np.pi  # noqa: E731
+    short = lambda angle: (angle + np.pi) % (2 * np.pi) - np.pi
     phi = np.arctan2(eta[:, 1::2], eta[:, 0::2])
     return [int(round(w)) for w in (short(np.diff(phi, axis=0)).sum(0) - short(phi[-1] - phi[0])) / (2 * np.pi)]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
-from openmmspacetime.analysis import analyze, analyzePath  # noqa: E402
-from openmmspacetime.surface import GAS_CONSTANT, FreeEnergySurface, wrap  # noqa: E402
+from openmmspacetime.analysis import analyze, analyzePath
+from openmmspacetime.surface import GAS_CONSTANT, FreeEnergySurface, wrap
 
 KT = GAS_CONSTANT * 300.0
 

@@ -2,9 +2,7 @@
 """`spacetime density` as a user meets it: closed forms of mixtures, files that go round, one-line errors, Ctrl-C."""
 import json
 import os
-import pathlib
 import pty
-import re
 import signal
 import subprocess
 
@@ -400,15 +398,6 @@ def testNothingIsOverwritten(tmp_path, mixture):
     r = density(*words)
     assert r.returncode == 2 and "--overwrite" in r.stderr and (tmp_path / "g.json").read_text() == "mine"
     assert density(*words, "--overwrite").returncode == 0 and (tmp_path / "g.json").read_text() != "mine"
-
-
-def testLinesOfTheDocs(tmp_path):
-    page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "density.md").read_text()
-    lines = re.search(r"## The program\n.*?```bash\n(.*?)```", page, re.S).group(1)
-    assert lines.count("spacetime density") == 4
-    r = subprocess.run(["bash", "-ec", lines.replace("spacetime density", f"{program.path()} density")], capture_output=True, text=True, cwd=tmp_path)
-    assert r.returncode == 0, r.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"wells.json", "wells-path.json", "further.json", "profile.csv"}
 
 
 def testHelp():

@@ -2,8 +2,6 @@
 """The Python face of the core: shapes, units, errors, and a geodesic with a closed form."""
 import json
 import math
-import pathlib
-import re
 import subprocess
 import sys
 
@@ -184,14 +182,6 @@ def testPositions():
     # Sets made apart on equal frames share one once they are together.
     x, y = (st.Variables.positions([i], REFERENCE, frameAtoms=[0, 1, 2, 3], names=[str(i)]) for i in (8, 9))
     assert x[0].frame is not y[0].frame and (x + y)[0].frame is (x + y)[5].frame
-
-
-def testSnippetOfTheDocs():
-    docs = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
-    snippet = re.search(r"test_core.py runs this snippet. -->\n```python\n(.*?)```", docs, re.DOTALL).group(1)
-    names = {"st": st, "reference": REFERENCE}
-    exec(snippet, names)
-    assert names["variables"].names == ["phi", "psi", "d", "O.x", "O.y", "O.z"]
 
 
 @pytest.mark.parametrize(

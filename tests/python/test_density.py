@@ -310,7 +310,7 @@ def testFiles(tmp_path, alanineSamples, torsions):
 def testProgress():
     seen = []
     path = st.densityGeodesic(halfPlane(), A, B, progress=lambda f: seen.append(f))
-    assert path.converged and seen and seen == sorted(seen) and 0 <= seen[0] and seen[-1] <= 1
+    assert path.converged and seen and seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 1
     with pytest.warns(UserWarning, match="did not converge"):
         stopped = st.densityGeodesic(halfPlane(), A, B, progress=lambda f: False)
     assert not stopped.converged and np.all(np.isfinite(stopped.path))

@@ -4,10 +4,8 @@ import copy
 import json
 import os
 import pickle
-import re
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -387,18 +385,3 @@ def testBadSites():
     context.setParameter("spacetime_s", 1.2)
     with pytest.raises(openmm.OpenMMException, match="spacetime_s must lie between 0 and 1, but it is 1.2"):
         context.getState(energy=True)
-
-
-def testDocumentation(capsys, monkeypatch):
-    """The first two examples of docs/force.md do what they say."""
-    root = Path(__file__).resolve().parents[2]
-    monkeypatch.chdir(root)
-    first, second = re.findall(r"```python\n(.*?)```", (root/"docs"/"force.md").read_text(encoding="utf-8"), re.S)
-    names: dict = {}
-    exec(first, names)
-    out = capsys.readouterr().out
-    assert "'CB.x'" in out
-    phi, ends = names["force"].getVariableValues(names["simulation"].context)[:2]
-    assert abs(phi+2.6) < 0.6 and abs(ends-0.65) < 0.25
-    exec(second, names)
-    assert capsys.readouterr().out.startswith("0 (")

@@ -7,8 +7,8 @@ import pytest
 from openmm import unit
 
 pytest.importorskip("scipy")
-import openmmspacetime as st  # noqa: E402
-from openmmspacetime.surface import GAS_CONSTANT, wrap  # noqa: E402
+import openmmspacetime as st
+from openmmspacetime.surface import GAS_CONSTANT, wrap
 
 KT = GAS_CONSTANT * 300.0
 A, B = (-2.58, 2.79), (1.09, -0.88)  # C5 and C7ax of alanine dipeptide

@@ -102,7 +102,7 @@ def testPicturesAreConvertedOrRefused(gaussian, tmp_path):
     with pytest.raises(ValueError, match="not a number, the first at row 2, column 3, channel 0"):
         st.interpolate(gaussian, bad, np.zeros(SHAPE), "lerp", shape=SHAPE)
     with pytest.raises(ValueError, match=r"pictures\[1\]: expected a picture"):
-        st.editDistances(gaussian, [np.zeros(SHAPE), "no picture".split()], shape=SHAPE)
+        st.editDistances(gaussian, [np.zeros(SHAPE), ["no", "picture"]], shape=SHAPE)
 
 
 def testModelOfAnotherShapeIsNamed(gaussian):

@@ -343,17 +343,6 @@ def testProgram(tmp_path, save):
     assert r.returncode == 2 and "log-SNR 9, expected -6 to 6" in r.stderr
 
 
-def testDocumentedRecipe(tmp_path, monkeypatch):
-    code = re.search(r"test_models.py runs this snippet. -->\n```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.S).group(1)
-    rng = np.random.default_rng(1)
-    k = rng.choice(3, 4000, p=WEIGHTS)
-    names = dict(samples=MEANS[k] + np.sqrt(VARIANCES[k])[:, None] * rng.normal(size=(4000, 2)), steps=2500)
-    monkeypatch.chdir(tmp_path)
-    exec(code, names)
-    reference = st.geodesic(mixture(), FROM, TO, minLogSnr=0)
-    assert names["curve"].length == pytest.approx(reference.length, rel=0.1)
-
-
 def jvpOf(module):
     """Forward mode of a torch module, as a CallableModel takes it."""
 

@@ -99,7 +99,7 @@ def testColumns(tmp_path):
 def testAppend(tmp_path):
     """What is appended goes on below one header."""
     file = tmp_path/"curve.csv"
-    for part in range(2):
+    for _ in range(2):
         simulation, force = make()
         reporter = st.SpacetimeReporter(file, 5, force, append=True, separator=";")
         simulation.reporters.append(reporter)

@@ -52,7 +52,7 @@ def testPeptides():
             n, ca, c, cb = (at[r, name] for name in ("N", "CA", "C", "CB"))
             assert np.cross(n-ca, c-ca)@(cb-ca) > 0
         bonds = [np.linalg.norm(x[a.index]-x[b.index]) for a, b in topology.bonds()]
-        assert 0.09 < min(bonds) and max(bonds) < 0.16
+        assert min(bonds) > 0.09 and max(bonds) < 0.16
 
 
 def testSettled():

@@ -50,14 +50,14 @@ def evaluate(context, positions):
     return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value, dict(state.getEnergyParameterDerivatives())
 
 
-def checkCopies(system, topology, positions, n=4, spread=0.01, parameters={}):
+def checkCopies(system, topology, positions, n=4, spread=0.01, parameters=None):
     """The replicated System, after its energies, forces and derivatives were found to be those of single copies in different conformations."""
     positions = np.asarray(positions)
     conformations = positions+spread*np.random.default_rng(1).standard_normal((n, *positions.shape))
     many, manyTopology = st.replicate(system, topology, n)
     assert many.getNumParticles() == manyTopology.getNumAtoms() == n*system.getNumParticles()
     single, all_ = makeContext(system), makeContext(many)
-    for name, value in parameters.items():
+    for name, value in (parameters or {}).items():
         single.setParameter(name, value)
         all_.setParameter(name, value)
     expected = [evaluate(single, p) for p in conformations]

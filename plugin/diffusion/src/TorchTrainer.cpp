@@ -249,7 +249,7 @@ void train(SpacetimeTorchJob& job) {
         mixture.flat = leaf;
         const Tensor loss = lossOf(x, statistics);
         loss.backward();
-        const Tensor g = leaf.grad();
+        const Tensor& g = leaf.grad();
         mixture.flat = leaf.detach();
         sum += loss.item<double>();
         summed++;

@@ -70,7 +70,9 @@ public:
     /**
      * Run a whole path.
      *
-     * @param progress           called about every `progressInterval` steps, if given
+     * @param context            a Context of the System that holds the force
+     * @param progress           called now and then, if given
+     * @param progressInterval   about how many steps lie between two calls
      * @return false if `progress` ended the path early
      */
     bool run(OpenMM::Context& context, const Progress& progress = Progress(), int progressInterval = 1000);

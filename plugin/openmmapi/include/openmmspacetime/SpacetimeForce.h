@@ -90,7 +90,10 @@ public:
     /**
      * Add the torsion angle of four sites as the next variable. It is periodic.
      *
-     * @param site1   the index of a particle or the handle of a centroid; likewise the others
+     * @param site1   the index of a particle or the handle of a centroid
+     * @param site2   likewise
+     * @param site3   likewise
+     * @param site4   likewise
      * @param name    used in error messages and records; "torsion" and the index when empty
      * @return the index of the variable
      */
@@ -130,6 +133,8 @@ public:
      * @param site    the index of a particle or the handle of a centroid, in the frame or not
      * @param axis    0, 1 or 2 for x, y or z
      * @param frame   the index of the frame
+     * @param shift   it enters as (raw-shift)/scale
+     * @param scale   see shift; positive
      * @param name    used in error messages and records; "position" and the index when empty
      * @return the index of the variable
      */

@@ -1,0 +1,9 @@
+# What openmmspacetime/variables.py adds to a class of the extension, for its stub.
+_core.Variables.__suffix__:
+    def measure(self, positions: object) -> NDArray[numpy.float64]: ...
+    @staticmethod
+    def positions(atoms: Sequence[int | Sequence[int]], reference: object, weights: Sequence[float] | None = None, frameAtoms: Sequence[int | Sequence[int]] | None = None,
+                  names: Sequence[str] | None = None, atomWeights: Sequence[Sequence[float] | None] | None = None,
+                  frameAtomWeights: Sequence[Sequence[float] | None] | None = None) -> Variables: ...
+    @staticmethod
+    def torsionsOf(topology: object, kinds: str | Sequence[str] = "phi psi", residues: Sequence[int | str] | None = None) -> Variables: ...
