@@ -222,8 +222,8 @@ void EmpiricalModel::checkRange(const VectorXd& eta, const std::string& what) co
         return;
     const Moments m = moments(eta, Order::Mean);
     if (!(m.nEff[0] >= MinNEff))
-        throw std::invalid_argument("EmpiricalModel: " + what + " at " + textList(vars.center(eta)) + " is outside the range of the samples: only " +
-                                    text(m.nEff[0]) + " effective samples lie there, at least 30 are needed. Sample there, lower the log-SNR, or give a bandwidth");
+        throw std::invalid_argument("EmpiricalModel: " + what + " at " + textList(vars.center(eta)) + " is outside the range of the samples: only " + text(m.nEff[0]) +
+                                    " effective samples lie there, at least 30 are needed. Sample there, lower the log-SNR, or give a bandwidth");
 }
 
 void EmpiricalModel::buildTiles() {
