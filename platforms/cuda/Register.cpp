@@ -3,9 +3,6 @@
 #include "CudaContext.h"
 #include "CudaPlatform.h"
 
-extern "C" void registerPlatforms() {
-}
+extern "C" void registerPlatforms() {}
 
-extern "C" void registerKernelFactories() {
-    SpacetimePlugin::CommonSpacetimeKernelFactory<OpenMM::CudaPlatform>::registerWith("CUDA");
-}
+extern "C" void registerKernelFactories() { SpacetimePlugin::CommonSpacetimeKernelFactory<OpenMM::CudaPlatform>::registerWith("CUDA"); }

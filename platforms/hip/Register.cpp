@@ -3,9 +3,6 @@
 #include "HipContext.h"
 #include "HipPlatform.h"
 
-extern "C" void registerPlatforms() {
-}
+extern "C" void registerPlatforms() {}
 
-extern "C" void registerKernelFactories() {
-    SpacetimePlugin::CommonSpacetimeKernelFactory<OpenMM::HipPlatform>::registerWith("HIP");
-}
+extern "C" void registerKernelFactories() { SpacetimePlugin::CommonSpacetimeKernelFactory<OpenMM::HipPlatform>::registerWith("HIP"); }

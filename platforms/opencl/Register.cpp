@@ -3,9 +3,6 @@
 #include "OpenCLContext.h"
 #include "OpenCLPlatform.h"
 
-extern "C" void registerPlatforms() {
-}
+extern "C" void registerPlatforms() {}
 
-extern "C" void registerKernelFactories() {
-    SpacetimePlugin::CommonSpacetimeKernelFactory<OpenMM::OpenCLPlatform>::registerWith("OpenCL");
-}
+extern "C" void registerKernelFactories() { SpacetimePlugin::CommonSpacetimeKernelFactory<OpenMM::OpenCLPlatform>::registerWith("OpenCL"); }

@@ -37,8 +37,7 @@ CommandLine::CommandLine(const std::string& usage, const po::options_description
         po::store(po::command_line_parser(words)
                       .options(everything)
                       .positional(places)
-                      .style(style::allow_long | style::long_allow_adjacent | style::long_allow_next | style::allow_short | style::allow_dash_for_short |
-                             style::short_allow_next)
+                      .style(style::allow_long | style::long_allow_adjacent | style::long_allow_next | style::allow_short | style::allow_dash_for_short | style::short_allow_next)
                       .extra_style_parser([](std::vector<std::string>& rest) {
                           // Take "--name value" as a pair even where the value begins with a minus sign and a digit.
                           std::vector<po::option> found;
@@ -99,9 +98,7 @@ std::vector<double> CommandLine::numbers(const std::string& name) const {
     return result;
 }
 
-std::vector<std::string> CommandLine::all(const std::string& name) const {
-    return has(name) ? values[name].as<std::vector<std::string>>() : std::vector<std::string>();
-}
+std::vector<std::string> CommandLine::all(const std::string& name) const { return has(name) ? values[name].as<std::vector<std::string>>() : std::vector<std::string>(); }
 
 po::options_description constraintOptions() {
     po::options_description o("Bounds and constraints");
@@ -136,12 +133,12 @@ void readConstraints(const CommandLine& line, const Variables& vars, double temp
 po::options_description modelOptions() {
     po::options_description o("Model (one of --model, --torchscript, --samples, --mixture)");
     o.add_options()("model", po::value<std::string>(), "trained network, of variables or of pictures, FILE.safetensors")(
-        "torchscript", po::value<std::string>(), "denoiser of another program, FILE.pt (needs LibTorch; runs code of the file)")("device", po::value<std::string>(),
-                                                                                                                        "of --torchscript and of models of pictures: cpu (default) or cuda")(
+        "torchscript", po::value<std::string>(), "denoiser of another program, FILE.pt (needs LibTorch; runs code of the file)")(
+        "device", po::value<std::string>(), "of --torchscript and of models of pictures: cpu (default) or cuda")(
         "samples", po::value<std::string>(), "exact posterior of weighted samples, FILE.npz|npy|csv")("mixture", po::value<std::string>(), "Gaussian mixture, FILE.json")(
         "variables", po::value<std::string>(), "kinds of the samples' columns, e.g. torsion,torsion or phi:torsion,d:distance")(
-        "bandwidth", po::value<std::string>(), "smooth the samples with this standard deviation (rad for torsions)")(
-        "euclidean", "treat the samples' variables as unwrapped numbers");
+        "bandwidth", po::value<std::string>(), "smooth the samples with this standard deviation (rad for torsions)")("euclidean",
+                                                                                                                     "treat the samples' variables as unwrapped numbers");
     return o;
 }
 
@@ -161,8 +158,7 @@ std::unique_ptr<EmpiricalModel> openSamples(const CommandLine& line, const std::
     else if (variables.size() == 0)
         throw std::invalid_argument("'" + path + "' does not say what its columns are: give --variables, e.g. --variables torsion,torsion");
     if (variables.size() != samples.raw.rows())
-        throw std::invalid_argument("'" + path + "' has " + std::to_string(samples.raw.rows()) + " columns, but " + std::to_string(variables.size()) +
-                                    " variables are named");
+        throw std::invalid_argument("'" + path + "' has " + std::to_string(samples.raw.rows()) + " columns, but " + std::to_string(variables.size()) + " variables are named");
     if (line.has("euclidean") && known == nullptr)
         variables = variables.euclidean();
     EmpiricalModel::Options options;

@@ -18,8 +18,7 @@ namespace Spacetime {
  */
 class CommandLine {
 public:
-    CommandLine(const std::string& usage, const boost::program_options::options_description& options, const std::string& positional,
-                const std::vector<std::string>& words);
+    CommandLine(const std::string& usage, const boost::program_options::options_description& options, const std::string& positional, const std::vector<std::string>& words);
 
     /// --help was given and printed: return 0.
     bool helped() const { return help; }

@@ -169,8 +169,7 @@ void printGeodesics(const std::vector<DensityPath>& paths, const std::vector<Bas
         char energy[32] = "";
         if (energies)
             std::snprintf(energy, sizeof energy, " %8.2f", rounded(-density.kT * lowest(path)));
-        std::printf("%-*s %9.4f %12.4f %12.4f%s %9.1e %9s\n", width, name.c_str(), path.length, path.logDistance, rounded(lowest(path)), energy, path.residual,
-                    scores.c_str());
+        std::printf("%-*s %9.4f %12.4f %12.4f%s %9.1e %9s\n", width, name.c_str(), path.length, path.logDistance, rounded(lowest(path)), energy, path.residual, scores.c_str());
     };
     for (size_t i = 0; i < paths.size(); i++)
         print(names[i], paths[i], std::to_string(paths[i].evaluations) + (paths[i].converged ? "" : "  not converged"));
@@ -239,8 +238,7 @@ int extrapolateCommand(const std::vector<std::string>& words) {
         "length", po::value<std::string>(), "Euclidean length in the model's coordinates: scaled variables, rad for torsions (the distance of --toward)")(
         "out", po::value<std::string>(), "path file to write, path.json; or its nodes alone (rad, nm), path.npy or path.csv");
     po::options_description integration("Integration");
-    integration.add_options()("points", po::value<std::string>(), "nodes of the path (129)")(
-        "tolerance", po::value<std::string>(), "of a step, relative to the length (1e-10)")(
+    integration.add_options()("points", po::value<std::string>(), "nodes of the path (129)")("tolerance", po::value<std::string>(), "of a step, relative to the length (1e-10)")(
         "steps", po::value<std::string>(), "of RK4 between two nodes instead (1 for stochastic scores)")("sphere", "stay on the sphere |x| = const of the start");
     options.add(integration).add(densityOptions()).add(modelOptions());
     const CommandLine line("density extrapolate MODEL --log-snr L --from a,b --toward a,b --out path.json [options]", options, "", words);
@@ -291,8 +289,7 @@ int extrapolateCommand(const std::vector<std::string>& words) {
         return extrapolateDensity(density.field(), x, v, o);
     }();
     if (path.x.cols() < 2)
-        throw std::invalid_argument(path.outside.empty() ? "interrupted before the first node"
-                                                         : "the path leaves the model's range before its first node: " + path.outside);
+        throw std::invalid_argument(path.outside.empty() ? "interrupted before the first node" : "the path leaves the model's range before its first node: " + path.outside);
     writePath(out, path, density, line.overwrite());
     const VectorXd end = density.own().raw(path.x.rightCols(1));
     if (line.json()) {
@@ -318,8 +315,8 @@ int extrapolateCommand(const std::vector<std::string>& words) {
 int profileCommand(const std::vector<std::string>& words) {
     po::options_description options("Profile");
     options.add_options()("path", po::value<std::string>(), "a density path or points (rad, nm), FILE.json|npy|npz|csv")(
-        "tolerance", po::value<std::string>(), "of log p between two nodes, nats (1e-4)")(
-        "out", po::value<std::string>(), "file to write: a table, FILE.csv, or a density path, FILE.json");
+        "tolerance", po::value<std::string>(), "of log p between two nodes, nats (1e-4)")("out", po::value<std::string>(),
+                                                                                          "file to write: a table, FILE.csv, or a density path, FILE.json");
     options.add(densityOptions()).add(modelOptions());
     const CommandLine line("density profile MODEL --log-snr L --path FILE [options]", options, "", words);
     if (line.helped())
@@ -374,8 +371,7 @@ int profileCommand(const std::vector<std::string>& words) {
 int sequenceCommand(const std::vector<std::string>& words) {
     po::options_description options("Sequence");
     options.add_options()("frames", po::value<std::string>(), "the frames in their order (rad, nm), FILE.npy|npz|csv, or a density path, FILE.json")(
-        "num-frames", po::value<std::string>(), "frames at equal distances that are analysed (as many as there are)")(
-        "out", po::value<std::string>(), "file to write, FILE.json");
+        "num-frames", po::value<std::string>(), "frames at equal distances that are analysed (as many as there are)")("out", po::value<std::string>(), "file to write, FILE.json");
     options.add(geodesicOptions(false)).add(densityOptions()).add(modelOptions());
     const CommandLine line("density sequence MODEL --log-snr L --frames FILE [options]", options, "", words);
     if (line.helped())
@@ -393,10 +389,19 @@ int sequenceCommand(const std::vector<std::string>& words) {
         return analyzeSequence(density.field(), given.x, numFrames, o);
     }();
     const auto list = [](const VectorXd& v) { return std::vector<double>(v.data(), v.data() + v.size()); };
-    const json j = {{"format", "spacetime-density-sequence"}, {"version", 1}, {"log_snr", density.own().logSnr()}, {"tau", o.tau},
-                    {"angle", list(a.angle)}, {"residual", list(a.residual)}, {"best_tau", a.bestTau}, {"best_tau_residual", a.bestTauResidual}, {"length_ratio", a.lengthRatio},
+    const json j = {{"format", "spacetime-density-sequence"},
+                    {"version", 1},
+                    {"log_snr", density.own().logSnr()},
+                    {"tau", o.tau},
+                    {"angle", list(a.angle)},
+                    {"residual", list(a.residual)},
+                    {"best_tau", a.bestTau},
+                    {"best_tau_residual", a.bestTauResidual},
+                    {"length_ratio", a.lengthRatio},
                     {"distance_ratio", a.distanceRatio},
-                    {"frames", toJson(a.frames, density.own())}, {"geodesic", toJson(a.geodesic, density.own())}, {"line", toJson(a.line, density.own())}};
+                    {"frames", toJson(a.frames, density.own())},
+                    {"geodesic", toJson(a.geodesic, density.own())},
+                    {"line", toJson(a.line, density.own())}};
     if (!out.empty())
         writeFile(out, j.dump(1) + "\n", line.overwrite());
     if (line.json())
@@ -429,8 +434,8 @@ int sequenceCommand(const std::vector<std::string>& words) {
                     "one of the two is nothing. The residual of the best tau is the share of the bending that no tau explains.\n",
                     relative, a.lengthRatio, a.distanceRatio, a.bestTau, a.bestTauResidual);
     }
-    return std::max({reportConvergence("sequence", a.geodesic, !out.empty()), reportOutside("sequence", "the sequence", a.frames),
-                     reportOutside("sequence", "the geodesic", a.geodesic)});
+    return std::max(
+        {reportConvergence("sequence", a.geodesic, !out.empty()), reportOutside("sequence", "the sequence", a.frames), reportOutside("sequence", "the geodesic", a.geodesic)});
 }
 
 struct Subcommand {

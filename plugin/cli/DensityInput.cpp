@@ -17,8 +17,7 @@ namespace {
 double openGuide(const CommandLine& line, const std::string& guide, Density& density) {
     const size_t equals = guide.find('='), semicolon = guide.rfind(';');
     const std::string kind = guide.substr(0, equals);
-    if (equals == std::string::npos || semicolon == std::string::npos || semicolon < equals ||
-        (kind != "model" && kind != "torchscript" && kind != "samples" && kind != "mixture"))
+    if (equals == std::string::npos || semicolon == std::string::npos || semicolon < equals || (kind != "model" && kind != "torchscript" && kind != "samples" && kind != "mixture"))
         throw std::invalid_argument("--guide: expected \"KIND=FILE;WEIGHT\" with KIND model, torchscript, samples or mixture, got '" + guide + "'");
     const double weight = parseNumber(guide.substr(semicolon + 1), "--guide, weight");
     if (!std::isfinite(weight))
@@ -33,8 +32,7 @@ double openGuide(const CommandLine& line, const std::string& guide, Density& den
         for (int i = 0; fits && i < vars.size(); i++)
             fits = vars[i].period == 0 && vars[i].shift == 0 && vars[i].scale == 1;
     if (!fits)
-        throw std::invalid_argument("--guide: the variables of '" + guide + "' (" + describe(other) + ") are not those of the model (" +
-                                    describe(vars) + ")");
+        throw std::invalid_argument("--guide: the variables of '" + guide + "' (" + describe(other) + ") are not those of the model (" + describe(vars) + ")");
     density.models.push_back(std::move(model));
     return weight;
 }
@@ -86,9 +84,7 @@ Density openDensity(const CommandLine& line) {
     return density;
 }
 
-VectorXd readPoint(const CommandLine& line, const std::string& name, const Density& density) {
-    return density.own().coordinates(readRawPoint(line, name, *density.models[0]));
-}
+VectorXd readPoint(const CommandLine& line, const std::string& name, const Density& density) { return density.own().coordinates(readRawPoint(line, name, *density.models[0])); }
 
 GivenPath readPath(const CommandLine& line, const std::string& name, const Density& density) {
     const std::string file = line.require(name);
@@ -96,8 +92,7 @@ GivenPath readPath(const CommandLine& line, const std::string& name, const Densi
     if (endsWith(file, ".json")) {
         const DensityPathFile saved = loadDensityPath(file);
         if (!saved.variables.compatible(vars))
-            throw std::invalid_argument("--" + name + ": the variables of '" + file + "' (" + describe(saved.variables) + ") are not those of the model (" +
-                                        describe(vars) + ")");
+            throw std::invalid_argument("--" + name + ": the variables of '" + file + "' (" + describe(saved.variables) + ") are not those of the model (" + describe(vars) + ")");
         return {saved.path.x, saved.path.tau, saved.path.sphere};
     }
     const MatrixXd raw = readSamples(file).raw;
@@ -112,9 +107,8 @@ po::options_description geodesicOptions(bool withWindings) {
     po::options_description o("Geodesic");
     o.add_options()("points", po::value<std::string>(), "nodes of the geodesic (129)")("tolerance", po::value<std::string>(), "of its residual (1e-3)")(
         "iterations", po::value<std::string>(), "at most, on the finest level (500)")("start", po::value<std::string>(),
-                                                                                     "lerp (default), slerp, or FILE of a path to start from (.json, .npy, .npz, .csv)")(
-        "sphere", "stay on the sphere |x| = const on which the ends lie")(
-        "starts", po::value<std::string>(), "starts of every winding (1): further ones bulge to random sides")(
+                                                                                      "lerp (default), slerp, or FILE of a path to start from (.json, .npy, .npz, .csv)")(
+        "sphere", "stay on the sphere |x| = const on which the ends lie")("starts", po::value<std::string>(), "starts of every winding (1): further ones bulge to random sides")(
         "averaged-steps", po::value<std::string>(), "of stochastic scores, averaged once the path has settled (400)");
     if (withWindings)
         o.add_options()("windings", po::value<std::string>(), "whole turns added to each variable's short way, e.g. 0,-1: that way only (all short and long ways)");

@@ -52,10 +52,12 @@ std::vector<std::vector<double>> readPairs(const std::string& path, int n) {
 
 int runDistance(const std::vector<std::string>& words) {
     po::options_description options("Distance");
-    options.add_options()("pairs", po::value<std::string>(), "CSV file, 2 n numbers a row: a pair of clean points (rad, nm)")("from", po::value<std::string>(), "one pair: a,b,..., or @FILE")("images", po::value<std::string>(), "of models of pictures: all pairs of a folder or .npy file")(
+    options.add_options()("pairs", po::value<std::string>(), "CSV file, 2 n numbers a row: a pair of clean points (rad, nm)")(
+        "from", po::value<std::string>(), "one pair: a,b,..., or @FILE")("images", po::value<std::string>(), "of models of pictures: all pairs of a folder or .npy file")(
         "to", po::value<std::string>(), "its other end")("log-snr", po::value<std::string>(), "log-SNR of both ends (4); the distance depends on it")(
-        "points", po::value<std::string>(), "nodes of each curve (65; 17 of pictures)")("seed", po::value<std::string>(), "of probes (1)")("tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-4)")(
-        "threads", po::value<std::string>(), "pairs solved at the same time (all cores)")("out", po::value<std::string>(), "CSV file to write: distance,length,speed_gap,converged a pair");
+        "points", po::value<std::string>(), "nodes of each curve (65; 17 of pictures)")("seed", po::value<std::string>(), "of probes (1)")(
+        "tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-4)")("threads", po::value<std::string>(), "pairs solved at the same time (all cores)")(
+        "out", po::value<std::string>(), "CSV file to write: distance,length,speed_gap,converged a pair");
     options.add(constraintOptions()).add(largeOptions()).add(modelOptions());
     const CommandLine line("distance MODEL --pairs FILE.csv | --from a,b --to a,b [options]", options, "", words);
     if (line.helped())
@@ -79,7 +81,8 @@ int runDistance(const std::vector<std::string>& words) {
         std::vector<double> row = line.numbers("from");
         const std::vector<double> to = line.numbers("to");
         if (static_cast<int>(row.size()) != n || static_cast<int>(to.size()) != n)
-            throw std::invalid_argument("--from and --to: expected " + std::to_string(n) + " numbers each, got " + std::to_string(row.size()) + " and " + std::to_string(to.size()));
+            throw std::invalid_argument("--from and --to: expected " + std::to_string(n) + " numbers each, got " + std::to_string(row.size()) + " and " +
+                                        std::to_string(to.size()));
         row.insert(row.end(), to.begin(), to.end());
         pairs.push_back(row);
     }
@@ -118,8 +121,13 @@ int runDistance(const std::vector<std::string>& words) {
         char row[128];
         std::snprintf(row, sizeof row, "%.10g,%.10g,%.3e,%d\n", r.measure.lengthExtrapolated, r.measure.length, r.measure.speedGap, r.converged ? 1 : 0);
         table += row;
-        list.push_back({{"distance", r.measure.lengthExtrapolated}, {"length", r.measure.length}, {"length_doubled", r.lengthDoubled}, {"speed_gap", r.measure.speedGap},
-                        {"residual", std::isfinite(r.residual) ? json(r.residual) : json(nullptr)}, {"converged", r.converged}, {"evaluations", r.evaluations},
+        list.push_back({{"distance", r.measure.lengthExtrapolated},
+                        {"length", r.measure.length},
+                        {"length_doubled", r.lengthDoubled},
+                        {"speed_gap", r.measure.speedGap},
+                        {"residual", std::isfinite(r.residual) ? json(r.residual) : json(nullptr)},
+                        {"converged", r.converged},
+                        {"evaluations", r.evaluations},
                         {"seconds", r.seconds}});
     }
     if (line.has("out"))

@@ -22,8 +22,10 @@ int runFlow(const std::vector<std::string>& words, bool encoding) {
     const std::string command = encoding ? "encode" : "decode";
     po::options_description options(encoding ? "Encode" : "Decode");
     options.add_options()("in", po::value<std::string>(), encoding ? "clean data in raw units (rad, nm) [K, n], FILE.npy|npz|csv" : "latent points x [K, D], FILE.npy")(
-        "out", po::value<std::string>(), encoding ? "latent points x to write [K, D], FILE.npy: scaled variables, (cos, sin) pairs of torsions" : "data in raw units to write [K, n], FILE.npy")(
-        "log-snr", po::value<std::string>(), "log-SNR of the latent points")("data-log-snr", po::value<std::string>(), "log-SNR at which data count as clean (what the model says)")(
+        "out", po::value<std::string>(),
+        encoding ? "latent points x to write [K, D], FILE.npy: scaled variables, (cos, sin) pairs of torsions" : "data in raw units to write [K, n], FILE.npy")(
+        "log-snr", po::value<std::string>(), "log-SNR of the latent points")("data-log-snr", po::value<std::string>(),
+                                                                             "log-SNR at which data count as clean (what the model says)")(
         "solver", po::value<std::string>(), "adaptive (default, order 8) or heun (order 2)")("steps", po::value<std::string>(), "of Heun's method (256)")(
         "tolerance", po::value<std::string>(), "of the adaptive solver: error of a step over the scale of the points (1e-10)")(
         "schedule", po::value<std::string>(), "of x = alpha c + sigma eps: vp (default), ve, cosine or flow");
@@ -54,8 +56,9 @@ int runFlow(const std::vector<std::string>& words, bool encoding) {
     const MatrixXd points = readSamples(in).raw;
     const int expected = encoding ? vars.size() : flowDimension(vars);
     if (points.rows() != expected)
-        throw std::invalid_argument("'" + in + "': expected " + std::to_string(expected) + (encoding ? " columns, one a variable" : " columns (one an unlifted variable, cos and sin a torsion)") +
-                                    ", got " + std::to_string(points.rows()));
+        throw std::invalid_argument("'" + in + "': expected " + std::to_string(expected) +
+                                    (encoding ? " columns, one a variable" : " columns (one an unlifted variable, cos and sin a torsion)") + ", got " +
+                                    std::to_string(points.rows()));
     const FlowResult result = [&] {
         const SolverProgress progress(line);
         o.progress = std::cref(progress);
@@ -64,8 +67,14 @@ int runFlow(const std::vector<std::string>& words, bool encoding) {
     writeNpy(out, encoding ? MatrixXd(alpha * result.y) : rawCoordinates(vars, result.y), line.overwrite());
     const double clean = std::isnan(o.dataLogSnr) ? model->dataLogSnr() : o.dataLogSnr;
     if (line.json())
-        std::cout << json{{"out", out}, {"points", points.cols()}, {"columns", encoding ? flowDimension(vars) : vars.size()}, {"log_snr", logSnr}, {"data_log_snr", clean},
-                          {"alpha", alpha}, {"steps", result.steps}, {"evaluations", result.evaluations},
+        std::cout << json{{"out", out},
+                          {"points", points.cols()},
+                          {"columns", encoding ? flowDimension(vars) : vars.size()},
+                          {"log_snr", logSnr},
+                          {"data_log_snr", clean},
+                          {"alpha", alpha},
+                          {"steps", result.steps},
+                          {"evaluations", result.evaluations},
                           {"min_n_eff", std::isfinite(result.minNEff) ? json(result.minNEff) : json(nullptr)}}
                          .dump()
                   << "\n";
@@ -73,8 +82,10 @@ int runFlow(const std::vector<std::string>& words, bool encoding) {
         std::printf("%s: %ld points %s log-SNR %g %s %g, at most %d steps a point\n", out.c_str(), static_cast<long>(points.cols()), encoding ? "encoded from" : "decoded from",
                     encoding ? clean : logSnr, "to", encoding ? logSnr : clean, result.steps);
     if (result.minNEff < MinNEff) {
-        std::fprintf(stderr, "spacetime %s: only %.0f effective samples lie around some of the clean points, at least 30 are needed to trust them; lower --data-log-snr or give --bandwidth\n",
-                     command.c_str(), result.minNEff);
+        std::fprintf(
+            stderr,
+            "spacetime %s: only %.0f effective samples lie around some of the clean points, at least 30 are needed to trust them; lower --data-log-snr or give --bandwidth\n",
+            command.c_str(), result.minNEff);
         return 1;
     }
     return 0;

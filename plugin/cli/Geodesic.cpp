@@ -46,18 +46,19 @@ VectorXd endPoint(const Variables& vars, const std::vector<double>& given, doubl
 
 int runGeodesic(const std::vector<std::string>& words) {
     po::options_description options("Geodesic");
-    options.add_options()("from", po::value<std::string>(), "start, clean coordinates a,b,... (rad, nm), or @FILE: a row of numbers, or a picture")("to", po::value<std::string>(), "end")(
-        "out", po::value<std::string>(), "curve file to write, curve.json")("log-snr", po::value<std::string>(), "log-SNR of the ends (4), or one for each: a,b; kappa = e^L for torsions")(
-        "points", po::value<std::string>(), "nodes of the curve (129; 17 of pictures)")(
-        "barrier-weight", po::value<std::string>(), "W of the metric exp(2 W psi*) ds_FR^2: above 0 the curve goes round free-energy barriers")(
-        "penalty", po::value<std::string>(), "L,WEIGHT: adds WEIGHT times the mean of softplus_10(L - log-SNR) to the energy")("route", po::value<std::string>(),
-                                                                                 "shortest, lowest (the winding whose highest free energy is lowest) or all: which curve comes first")(
+    options.add_options()("from", po::value<std::string>(), "start, clean coordinates a,b,... (rad, nm), or @FILE: a row of numbers, or a picture")(
+        "to", po::value<std::string>(), "end")("out", po::value<std::string>(), "curve file to write, curve.json")(
+        "log-snr", po::value<std::string>(), "log-SNR of the ends (4), or one for each: a,b; kappa = e^L for torsions")(
+        "points", po::value<std::string>(), "nodes of the curve (129; 17 of pictures)")("barrier-weight", po::value<std::string>(),
+                                                                                        "W of the metric exp(2 W psi*) ds_FR^2: above 0 the curve goes round free-energy barriers")(
+        "penalty", po::value<std::string>(), "L,WEIGHT: adds WEIGHT times the mean of softplus_10(L - log-SNR) to the energy")(
+        "route", po::value<std::string>(), "shortest, lowest (the winding whose highest free energy is lowest) or all: which curve comes first")(
         "preset", po::value<std::string>(), "transition: --max-variance 0.05 --min-kappa 25 --barrier-weight 0.05, a low-variance curve for driving molecules")(
         "starts", po::value<std::string>(), "starts of every winding (1, or 5 where a region is in the way)")("start", po::value<std::string>(), "curve file to start from")(
-        "threads", po::value<std::string>(), "windings solved at the same time (all cores)")(
-        "noisy", "the points given are noisy: x itself, and kappa,phi0 pairs for torsions")("schedule", po::value<std::string>(), "of noisy points: vp, cosine, ve or flow (the model's own; vp)")(
-        "tolerance", po::value<std::string>(), "on the relative Newton decrement (1e-6)")("temperature", po::value<std::string>(), "K; turns kT into kJ/mol")(
-        "seed", po::value<std::string>(), "of the directions of further starts (1)");
+        "threads", po::value<std::string>(), "windings solved at the same time (all cores)")("noisy", "the points given are noisy: x itself, and kappa,phi0 pairs for torsions")(
+        "schedule", po::value<std::string>(), "of noisy points: vp, cosine, ve or flow (the model's own; vp)")("tolerance", po::value<std::string>(),
+                                                                                                               "on the relative Newton decrement (1e-6)")(
+        "temperature", po::value<std::string>(), "K; turns kT into kJ/mol")("seed", po::value<std::string>(), "of the directions of further starts (1)");
     options.add(constraintOptions()).add(largeOptions()).add(modelOptions());
     const CommandLine line("geodesic MODEL --from a,b --to a,b --out curve.json [options]", options, "", words);
     if (line.helped())
@@ -134,8 +135,13 @@ int runGeodesic(const std::vector<std::string>& words) {
         if (i == 0)
             good = r.converged && !(r.measure.minNEff < MinNEff);
         json entry = json::parse(r.curve.solution);
-        entry.update({{"file", file}, {"energy", r.measure.energy}, {"length", r.measure.length}, {"length_extrapolated", r.measure.lengthExtrapolated},
-                      {"speed_gap", r.measure.speedGap}, {"residual", entry["newton_decrement"]}, {"seconds", r.seconds},
+        entry.update({{"file", file},
+                      {"energy", r.measure.energy},
+                      {"length", r.measure.length},
+                      {"length_extrapolated", r.measure.lengthExtrapolated},
+                      {"speed_gap", r.measure.speedGap},
+                      {"residual", entry["newton_decrement"]},
+                      {"seconds", r.seconds},
                       {"max_free_energy_kJ_mol", kT > 0 ? json(kT * r.maxFreeEnergy) : json(nullptr)}});
         list.push_back(entry);
     }

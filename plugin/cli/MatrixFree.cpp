@@ -25,7 +25,8 @@ const int LargeFrom = 64;
 void refuse(const CommandLine& line, std::initializer_list<const char*> names) {
     for (const char* name : names)
         if (line.has(name))
-            throw std::invalid_argument("--" + std::string(name) + " is not for models of " + std::to_string(LargeFrom) + " variables or more, whose covariance is never written down");
+            throw std::invalid_argument("--" + std::string(name) + " is not for models of " + std::to_string(LargeFrom) +
+                                        " variables or more, whose covariance is never written down");
 }
 
 /// Natural parameters [m x K] of clean points [n x K] at a log-SNR: alpha c, or where --encode asks for it what the probability-flow ODE makes of c.
@@ -58,9 +59,17 @@ MatrixFreeOptions solverOptions(const CommandLine& line) {
 }
 
 json toJson(const MatrixFreeResult& r) {
-    return {{"length", r.measure.length}, {"length_error", r.measure.lengthError}, {"energy", r.measure.energy}, {"energy_error", r.measure.energyError},
-            {"speed_gap", r.measure.speedGap}, {"residual", r.residual}, {"converged", r.converged}, {"inconsistent_segments", r.measure.negativeEdges},
-            {"iterations", r.iterations}, {"evaluations", r.evaluations}, {"seconds", r.seconds}};
+    return {{"length", r.measure.length},
+            {"length_error", r.measure.lengthError},
+            {"energy", r.measure.energy},
+            {"energy_error", r.measure.energyError},
+            {"speed_gap", r.measure.speedGap},
+            {"residual", r.residual},
+            {"converged", r.converged},
+            {"inconsistent_segments", r.measure.negativeEdges},
+            {"iterations", r.iterations},
+            {"evaluations", r.evaluations},
+            {"seconds", r.seconds}};
 }
 
 }  // namespace
@@ -69,10 +78,11 @@ bool isLarge(const PosteriorModel& model) { return model.variables().numLifted()
 
 po::options_description largeOptions() {
     po::options_description o("Models of 64 plain numbers or more (pictures, latents)");
-    o.add_options()("encode", "carry the ends to their log-SNR by the probability-flow ODE, instead of taking alpha c")("flow-steps", po::value<std::string>(), "of the ODE, Heun's method (32)")(
-        "resize", "bring pictures to the model's size")("probes", po::value<std::string>(), "random probes a node in the solver (1)")(
-        "measure-probes", po::value<std::string>(), "of the length given, which has an error for them (16)")("batch", po::value<std::string>(),
-                                                                                                             "points that go to the model together (chosen); fewer take less memory");
+    o.add_options()("encode", "carry the ends to their log-SNR by the probability-flow ODE, instead of taking alpha c")(
+        "flow-steps", po::value<std::string>(), "of the ODE, Heun's method (32)")("resize", "bring pictures to the model's size")("probes", po::value<std::string>(),
+                                                                                                                                  "random probes a node in the solver (1)")(
+        "measure-probes", po::value<std::string>(),
+        "of the length given, which has an error for them (16)")("batch", po::value<std::string>(), "points that go to the model together (chosen); fewer take less memory");
     return o;
 }
 
@@ -111,7 +121,8 @@ int largeGeodesic(const CommandLine& line, const PosteriorModel& model, const st
             std::printf("warning: the model is inconsistent on %d of %d segments\n", r.measure.negativeEdges, o.numPoints - 1);
     }
     if (!r.converged)
-        std::fprintf(stderr, "spacetime geodesic: not converged (the next step promises a decrease of %.1e of the energy, expected %.1e); the curve was written\n", r.residual, o.tolerance);
+        std::fprintf(stderr, "spacetime geodesic: not converged (the next step promises a decrease of %.1e of the energy, expected %.1e); the curve was written\n", r.residual,
+                     o.tolerance);
     return r.converged ? 0 : 1;
 }
 
@@ -204,13 +215,21 @@ int largeMeasure(const CommandLine& line, const PosteriorModel& model, const Cur
         return measureWithProbes(model, curve.eta(), o);
     }();
     if (line.json())
-        std::cout << json{{"length", m.length}, {"length_error", m.lengthError}, {"energy", m.energy}, {"energy_error", m.energyError}, {"speed_gap", m.speedGap},
-                          {"max_tr_cov", m.trCov.maxCoeff()}, {"inconsistent_segments", m.negativeEdges}, {"segments", curve.numPoints() - 1}, {"probes", m.probes}}
+        std::cout << json{{"length", m.length},
+                          {"length_error", m.lengthError},
+                          {"energy", m.energy},
+                          {"energy_error", m.energyError},
+                          {"speed_gap", m.speedGap},
+                          {"max_tr_cov", m.trCov.maxCoeff()},
+                          {"inconsistent_segments", m.negativeEdges},
+                          {"segments", curve.numPoints() - 1},
+                          {"probes", m.probes}}
                          .dump()
                   << "\n";
     else
-        std::printf("length               %.4f +- %.4f (%d probes)\nenergy               %.3f +- %.3f\nspeed gap            %.2e\nlargest tr Cov       %.4f\ninconsistent         %d of %d segments\n",
-                    m.length, m.lengthError, m.probes, m.energy, m.energyError, m.speedGap, m.trCov.maxCoeff(), m.negativeEdges, curve.numPoints() - 1);
+        std::printf(
+            "length               %.4f +- %.4f (%d probes)\nenergy               %.3f +- %.3f\nspeed gap            %.2e\nlargest tr Cov       %.4f\ninconsistent         %d of %d segments\n",
+            m.length, m.lengthError, m.probes, m.energy, m.energyError, m.speedGap, m.trCov.maxCoeff(), m.negativeEdges, curve.numPoints() - 1);
     return 0;
 }
 

@@ -50,12 +50,20 @@ int runMeasure(const std::vector<std::string>& words) {
         referenceNEff = reference.moments(curve.eta(), PosteriorModel::Order::Mean).nEff.minCoeff();
     }
     if (line.json()) {
-        json out = {{"energy", m.energy}, {"length", m.length}, {"length_extrapolated", m.lengthExtrapolated}, {"speed_gap", m.speedGap},
-                          {"max_free_energy_kT", m.beta_F.maxCoeff()}, {"max_tr_cov", m.trCov.maxCoeff()}, {"inconsistent_segments", m.negativeEdges}, {"segments", segments},
-                          {"max_asymmetry", m.asymmetry}, {"constraints", toJson(constraints)}, {"min_n_eff", std::isfinite(m.minNEff) ? json(m.minNEff) : json(nullptr)}};
+        json out = {{"energy", m.energy},
+                    {"length", m.length},
+                    {"length_extrapolated", m.lengthExtrapolated},
+                    {"speed_gap", m.speedGap},
+                    {"max_free_energy_kT", m.beta_F.maxCoeff()},
+                    {"max_tr_cov", m.trCov.maxCoeff()},
+                    {"inconsistent_segments", m.negativeEdges},
+                    {"segments", segments},
+                    {"max_asymmetry", m.asymmetry},
+                    {"constraints", toJson(constraints)},
+                    {"min_n_eff", std::isfinite(m.minNEff) ? json(m.minNEff) : json(nullptr)}};
         if (line.has("reference"))
             out["consistency"] = {{"median_error", consistency.medianError}, {"error_90", consistency.error90}, {"jacobian_error", consistency.jacobianError},
-                                  {"asymmetry", consistency.asymmetry}, {"points", consistency.points}, {"min_n_eff", referenceNEff}};
+                                  {"asymmetry", consistency.asymmetry},      {"points", consistency.points},    {"min_n_eff", referenceNEff}};
         std::cout << out.dump() << "\n";
     }
     else {
@@ -65,8 +73,9 @@ int runMeasure(const std::vector<std::string>& words) {
         if (std::isfinite(m.minNEff))
             std::printf("smallest N_eff       %.0f\n", m.minNEff);
         if (line.has("reference"))
-            std::printf("error of mu          %.3f (median), %.3f (90 %%) posterior standard deviations of the reference, whose smallest N_eff is %.0f\nerror of J           %.3f (median)\n",
-                        consistency.medianError, consistency.error90, referenceNEff, consistency.jacobianError);
+            std::printf(
+                "error of mu          %.3f (median), %.3f (90 %%) posterior standard deviations of the reference, whose smallest N_eff is %.0f\nerror of J           %.3f (median)\n",
+                consistency.medianError, consistency.error90, referenceNEff, consistency.jacobianError);
         for (const ConstraintValue& c : constraints)
             std::printf("%-20s %.5g at s = %.3f, the bound is %s %g%s\n", c.name.c_str(), c.extreme, c.s, c.isUpper ? "<=" : ">=", c.bound, c.violation > 0 ? ": VIOLATED" : "");
     }

@@ -312,25 +312,39 @@ json describeVariables(const SpacetimeForce& force) {
         vector<int> sites;
         json item;
         switch (type) {
-            case SpacetimeForce::Torsion: force.getTorsionParameters(i, a, b, c, d); sites = {a, b, c, d}; period = 2 * M_PI; break;
-            case SpacetimeForce::Coordinate: force.getCoordinateParameters(i, a, axis, period, shift, scale); sites = {a}; break;
-            case SpacetimeForce::Angle: force.getAngleParameters(i, a, b, c, shift, scale); sites = {a, b, c}; break;
-            case SpacetimeForce::Distance: force.getDistanceParameters(i, a, b, shift, scale); sites = {a, b}; break;
-            case SpacetimeForce::Position: {
-                force.getPositionParameters(i, a, axis, frame, shift, scale);
-                sites = {a};
-                vector<int> members;
-                vector<OpenMM::Vec3> reference;
-                vector<double> weights;
-                force.getFrameParameters(frame, members, reference, weights);
-                item["frame"] = describeSites(members);
-                for (const OpenMM::Vec3& r : reference)
-                    item["frame"]["reference"].push_back({r[0], r[1], r[2]});
-                if (!weights.empty())
-                    item["frame"]["weights"] = weights;
-            }
+        case SpacetimeForce::Torsion:
+            force.getTorsionParameters(i, a, b, c, d);
+            sites = {a, b, c, d};
+            period = 2 * M_PI;
+            break;
+        case SpacetimeForce::Coordinate:
+            force.getCoordinateParameters(i, a, axis, period, shift, scale);
+            sites = {a};
+            break;
+        case SpacetimeForce::Angle:
+            force.getAngleParameters(i, a, b, c, shift, scale);
+            sites = {a, b, c};
+            break;
+        case SpacetimeForce::Distance:
+            force.getDistanceParameters(i, a, b, shift, scale);
+            sites = {a, b};
+            break;
+        case SpacetimeForce::Position: {
+            force.getPositionParameters(i, a, axis, frame, shift, scale);
+            sites = {a};
+            vector<int> members;
+            vector<OpenMM::Vec3> reference;
+            vector<double> weights;
+            force.getFrameParameters(frame, members, reference, weights);
+            item["frame"] = describeSites(members);
+            for (const OpenMM::Vec3& r : reference)
+                item["frame"]["reference"].push_back({r[0], r[1], r[2]});
+            if (!weights.empty())
+                item["frame"]["weights"] = weights;
         }
-        item.update({{"name", force.getVariableName(i)}, {"kind", SpacetimeForce::getVariableTypeName(type)}, {"axis", axis}, {"period", period}, {"shift", shift}, {"scale", scale}});
+        }
+        item.update(
+            {{"name", force.getVariableName(i)}, {"kind", SpacetimeForce::getVariableTypeName(type)}, {"axis", axis}, {"period", period}, {"shift", shift}, {"scale", scale}});
         item.update(describeSites(sites));
         list.push_back(item);
     }
@@ -362,13 +376,9 @@ PathDirectory::PathDirectory(const string& path, const json& head, bool isResume
         replaceFile(headFile, head.dump(1));
 }
 
-string PathDirectory::file(int index, const string& suffix) const {
-    return path + "/" + stemOf(index) + suffix;
-}
+string PathDirectory::file(int index, const string& suffix) const { return path + "/" + stemOf(index) + suffix; }
 
-bool PathDirectory::isDone(int index) const {
-    return fs::exists(file(index, ".npz")) || fs::exists(file(index, ".failed.json"));
-}
+bool PathDirectory::isDone(int index) const { return fs::exists(file(index, ".npz")) || fs::exists(file(index, ".failed.json")); }
 
 void PathDirectory::forgetFailures() const {
     for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
@@ -378,8 +388,8 @@ void PathDirectory::forgetFailures() const {
     }
 }
 
-void PathDirectory::writePath(int index, int seed, const PathSampler& sampler, const vector<int>& frameSteps, const vector<double>& frameEnergy,
-                              const vector<double>& frameBias, double seconds, int hit) const {
+void PathDirectory::writePath(int index, int seed, const PathSampler& sampler, const vector<int>& frameSteps, const vector<double>& frameEnergy, const vector<double>& frameBias,
+                              double seconds, int hit) const {
     const vector<double>&s = sampler.getS(), &variables = sampler.getVariables(), &energy = sampler.getPotentialEnergy();
     const size_t n = sampler.getNumVariables();
     string rows = frameHeader(names);
@@ -418,8 +428,7 @@ void PathDirectory::writePath(int index, int seed, const PathSampler& sampler, c
 }
 
 void PathDirectory::writeFailure(int index, int seed, long long step, double s, const string& message, double seconds) const {
-    replaceFile(file(index, ".failed.json"),
-                json{{"index", index}, {"seed", seed}, {"step", step}, {"s", s}, {"message", message}, {"seconds", seconds}}.dump(1));
+    replaceFile(file(index, ".failed.json"), json{{"index", index}, {"seed", seed}, {"step", step}, {"s", s}, {"message", message}, {"seconds", seconds}}.dump(1));
 }
 
 std::pair<int, int> PathDirectory::writeIndex() const {
@@ -444,8 +453,11 @@ std::pair<int, int> PathDirectory::writeIndex() const {
         std::snprintf(seconds, sizeof(seconds), "%.4f", values["seconds"][0]);
         const double hit = values["hit"][0];
         rows[index] = std::to_string(index) + "," + std::to_string(static_cast<long long>(values["seed"][0])) + ",done," + repr(values["work"][0]) + ",," +
-                      repr(values["highestPotentialEnergy"][0]) + "," + (hit < 0 ? "" : hit > 0 ? "1" : "0") + "," +
-                      std::to_string(static_cast<long long>(values["gradientEvaluations"][0])) + "," + seconds + ",,,";
+                      repr(values["highestPotentialEnergy"][0]) + "," +
+                      (hit < 0   ? ""
+                       : hit > 0 ? "1"
+                                 : "0") +
+                      "," + std::to_string(static_cast<long long>(values["gradientEvaluations"][0])) + "," + seconds + ",,,";
         for (double value : values["finalVariables"])
             rows[index] += "," + repr(value);
     }

@@ -109,21 +109,21 @@ SpacetimeForce* makeForce(const Curve& curve, double temperature) {
             throw std::invalid_argument("--curve: the variable '" + v.name + "' (" + v.kindName() + ") does not say which atoms it is measured on");
         const vector<int> a = sitesOf(v.atoms);
         switch (v.kind) {
-            case Variable::Kind::Torsion: force->addTorsion(a[0], a[1], a[2], a[3], v.name); break;
-            case Variable::Kind::Angle: force->addAngle(a[0], a[1], a[2], v.shift, v.scale, v.name); break;
-            case Variable::Kind::Distance: force->addDistance(a[0], a[1], v.shift, v.scale, v.name); break;
-            case Variable::Kind::Coordinate: force->addCoordinate(a[0], v.axis, v.period, v.shift, v.scale, v.name); break;
-            default: {
-                auto known = std::find_if(frames.begin(), frames.end(), [&](const auto& f) { return f.first == v.frame.get(); });
-                if (known == frames.end()) {
-                    vector<Vec3> reference;
-                    for (int i = 0; i < v.frame->reference.cols(); i++)
-                        reference.emplace_back(v.frame->reference(0, i), v.frame->reference(1, i), v.frame->reference(2, i));
-                    const vector<double> weights(v.frame->weights.data(), v.frame->weights.data() + v.frame->weights.size());
-                    known = frames.insert(frames.end(), {v.frame.get(), force->addFrame(sitesOf(v.frame->sites), reference, weights)});
-                }
-                force->addPosition(a[0], v.axis, known->second, v.shift, v.scale, v.name);
+        case Variable::Kind::Torsion: force->addTorsion(a[0], a[1], a[2], a[3], v.name); break;
+        case Variable::Kind::Angle: force->addAngle(a[0], a[1], a[2], v.shift, v.scale, v.name); break;
+        case Variable::Kind::Distance: force->addDistance(a[0], a[1], v.shift, v.scale, v.name); break;
+        case Variable::Kind::Coordinate: force->addCoordinate(a[0], v.axis, v.period, v.shift, v.scale, v.name); break;
+        default: {
+            auto known = std::find_if(frames.begin(), frames.end(), [&](const auto& f) { return f.first == v.frame.get(); });
+            if (known == frames.end()) {
+                vector<Vec3> reference;
+                for (int i = 0; i < v.frame->reference.cols(); i++)
+                    reference.emplace_back(v.frame->reference(0, i), v.frame->reference(1, i), v.frame->reference(2, i));
+                const vector<double> weights(v.frame->weights.data(), v.frame->weights.data() + v.frame->weights.size());
+                known = frames.insert(frames.end(), {v.frame.get(), force->addFrame(sitesOf(v.frame->sites), reference, weights)});
             }
+            force->addPosition(a[0], v.axis, known->second, v.shift, v.scale, v.name);
+        }
         }
     }
     return force.release();
@@ -184,19 +184,22 @@ private:
 int runSample(const vector<string>& words) {
     po::options_description options("Sampling");
     options.add_options()("system", po::value<string>(), "System, XML of OpenMM's XmlSerializer")("state", po::value<string>(), "State to start from, XML")(
-        "curve", po::value<string>(), "curve file; without it the System must hold a SpacetimeForce")("integrator", po::value<string>(),
-                                                                                                    "Integrator, XML (LangevinMiddle, 1/ps, 2 fs)")(
-        "out", po::value<string>(), "folder for the paths")("paths", po::value<string>(), "number of paths (20)")("steps", po::value<string>(), "time steps along the curve (16000)")(
-        "steps-per-length", po::value<string>(), "time steps for each unit of the curve's Fisher-Rao length, instead of --steps")(
-        "length", po::value<string>(), "Fisher-Rao length of the curve (that of the curve file)")("steps-per-move", po::value<string>(), "time steps between two moves of the bias (1)")(
-        "equilibration", po::value<string>(), "time steps before and after the curve (1000)")("frame-stride", po::value<string>(), "steps between two frames; 0: the last one only (0)")(
-        "energy-stride", po::value<string>(), "steps between two potential energies in the record; 0: none (0)")(
+        "curve", po::value<string>(), "curve file; without it the System must hold a SpacetimeForce")(
+        "integrator", po::value<string>(), "Integrator, XML (LangevinMiddle, 1/ps, 2 fs)")("out", po::value<string>(), "folder for the paths")(
+        "paths", po::value<string>(), "number of paths (20)")("steps", po::value<string>(), "time steps along the curve (16000)")(
+        "steps-per-length", po::value<string>(),
+        "time steps for each unit of the curve's Fisher-Rao length, instead of --steps")("length", po::value<string>(), "Fisher-Rao length of the curve (that of the curve file)")(
+        "steps-per-move", po::value<string>(), "time steps between two moves of the bias (1)")("equilibration", po::value<string>(),
+                                                                                               "time steps before and after the curve (1000)")(
+        "frame-stride", po::value<string>(), "steps between two frames; 0: the last one only (0)")("energy-stride", po::value<string>(),
+                                                                                                   "steps between two potential energies in the record; 0: none (0)")(
         "platform", po::value<string>(), "Reference, CPU, CUDA, OpenCL or HIP; must be named")("properties", po::value<string>(), "of the platform, NAME=VALUE,NAME=VALUE")(
-        "temperature", po::value<string>(), "K (that of the curve)")("seed", po::value<string>(), "of everything random (1)")("backward", "from s = 1 to s = 0; the state belongs to s = 1")(
-        "equilibrate", "bring the state to the start of the curve first: for 5,000 steps the bias grows from nothing")(
-        "max-start-distance", po::value<string>(), "farther than so many widths from the bias no path starts (5)")("topology", po::value<string>(),
-                                                                                                              "PDB file, copied beside the trajectories")(
-        "resume", "go on with the run in the folder")("retry-failed", "with --resume: failed paths as well");
+        "temperature", po::value<string>(), "K (that of the curve)")("seed", po::value<string>(), "of everything random (1)")(
+        "backward", "from s = 1 to s = 0; the state belongs to s = 1")("equilibrate",
+                                                                       "bring the state to the start of the curve first: for 5,000 steps the bias grows from nothing")(
+        "max-start-distance", po::value<string>(), "farther than so many widths from the bias no path starts (5)")(
+        "topology", po::value<string>(), "PDB file, copied beside the trajectories")("resume", "go on with the run in the folder")("retry-failed",
+                                                                                                                                   "with --resume: failed paths as well");
     const CommandLine line("sample --system system.xml --state state.xml --curve curve.json --platform NAME --out DIR [options]", options, "", words);
     if (line.helped())
         return 0;
@@ -285,12 +288,27 @@ int runSample(const vector<string>& words) {
     json nodes = json::array();
     for (size_t i = 0; i < s.size(); i++)
         nodes.push_back(vector<double>(eta.begin() + i * (eta.size() / s.size()), eta.begin() + (i + 1) * (eta.size() / s.size())));
-    const json head = {{"format", "spacetime-paths"}, {"version", 2}, {"variables", describeVariables(*force)}, {"temperature_K", temperature}, {"platform", platformName},
-                       {"openmm", Platform::getOpenMMVersion()}, {"s", s}, {"eta", nodes}, {"digest", crc32(0, reinterpret_cast<const Bytef*>(everything.data()), everything.size())},
-                       {"settings", {{"steps", steps}, {"stepsPerMove", stepsPerMove}, {"equilibrationSteps", sampler.getNumEquilibrationSteps()},
-                                     {"frameStride", sampler.getFrameStride()}, {"energyStride", sampler.getEnergyStride()}, {"seed", seed},
-                                     {"direction", sampler.isBackward() ? "backward" : "forward"}, {"pullSteps", sampler.getNumPullSteps()},
-                                     {"maxStartDistance", sampler.getMaxStartDistance()}, {"format", "dcd"}, {"length", std::isfinite(length) ? json(length) : json(nullptr)}}}};
+    const json head = {{"format", "spacetime-paths"},
+                       {"version", 2},
+                       {"variables", describeVariables(*force)},
+                       {"temperature_K", temperature},
+                       {"platform", platformName},
+                       {"openmm", Platform::getOpenMMVersion()},
+                       {"s", s},
+                       {"eta", nodes},
+                       {"digest", crc32(0, reinterpret_cast<const Bytef*>(everything.data()), everything.size())},
+                       {"settings",
+                        {{"steps", steps},
+                         {"stepsPerMove", stepsPerMove},
+                         {"equilibrationSteps", sampler.getNumEquilibrationSteps()},
+                         {"frameStride", sampler.getFrameStride()},
+                         {"energyStride", sampler.getEnergyStride()},
+                         {"seed", seed},
+                         {"direction", sampler.isBackward() ? "backward" : "forward"},
+                         {"pullSteps", sampler.getNumPullSteps()},
+                         {"maxStartDistance", sampler.getMaxStartDistance()},
+                         {"format", "dcd"},
+                         {"length", std::isfinite(length) ? json(length) : json(nullptr)}}}};
     const PathDirectory directory(out, head, line.has("resume"), line.overwrite());
     if (!topology.empty())
         writeFile(out + "/topology.pdb", topology, true);
@@ -317,7 +335,8 @@ int runSample(const vector<string>& words) {
             auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
             const PathSeeds seeds = pathSeeds(seed, index);
             DcdFile trajectory(directory.file(index, ".dcd"), system->getNumParticles(), system->usesPeriodicBoundaryConditions(), integrator->getStepSize(),
-                               std::max(1, sampler.getFrameStride()), "Path " + std::to_string(index) + ", seed " + std::to_string(seeds.dynamics) + ", written by openmm-spacetime");
+                               std::max(1, sampler.getFrameStride()),
+                               "Path " + std::to_string(index) + ", seed " + std::to_string(seeds.dynamics) + ", written by openmm-spacetime");
             vector<int> frameSteps;
             vector<double> frameEnergy, frameBias;
             bool hasBegun = false;

@@ -108,14 +108,26 @@ int trainOnImages(const CommandLine& line, const std::vector<std::string>& words
         std::fprintf(stderr, "\n");
     auto number = [](double x) { return std::isfinite(x) ? nlohmann::json(x) : nlohmann::json(); };
     if (line.json())
-        std::cout << nlohmann::json{{"out", out}, {"steps", r.steps}, {"seconds", r.seconds}, {"loss", number(r.loss)}, {"held_out_loss", number(r.heldOutLoss)}, {"pictures", r.pictures},
-                                    {"held_out", r.heldOut}, {"parameters", r.numParameters}, {"stopped", r.stopped}, {"resumed", r.resumed}, {"skipped", pictures.skipped}}
+        std::cout << nlohmann::json{{"out", out},
+                                    {"steps", r.steps},
+                                    {"seconds", r.seconds},
+                                    {"loss", number(r.loss)},
+                                    {"held_out_loss", number(r.heldOutLoss)},
+                                    {"pictures", r.pictures},
+                                    {"held_out", r.heldOut},
+                                    {"parameters", r.numParameters},
+                                    {"stopped", r.stopped},
+                                    {"resumed", r.resumed},
+                                    {"skipped", pictures.skipped}}
                          .dump()
                   << "\n";
     else
-        std::printf("%s: %lld weights, %d steps in %.1f s%s on %d pictures of %s; loss %.4f, %.4f on %d pictures held out\n", out.c_str(), static_cast<long long>(r.numParameters), r.steps,
-                    r.seconds, r.stopped ? " (interrupted: --resume goes on from here)" : r.resumed ? " (resumed)" : "", r.pictures, toString(pictures.shape).c_str(), r.loss,
-                    r.heldOutLoss, r.heldOut);
+        std::printf("%s: %lld weights, %d steps in %.1f s%s on %d pictures of %s; loss %.4f, %.4f on %d pictures held out\n", out.c_str(), static_cast<long long>(r.numParameters),
+                    r.steps, r.seconds,
+                    r.stopped   ? " (interrupted: --resume goes on from here)"
+                    : r.resumed ? " (resumed)"
+                                : "",
+                    r.pictures, toString(pictures.shape).c_str(), r.loss, r.heldOutLoss, r.heldOut);
     return 0;
 }
 
@@ -123,15 +135,17 @@ int trainOnImages(const CommandLine& line, const std::vector<std::string>& words
 
 int runTrain(const std::vector<std::string>& words) {
     po::options_description options("Training");
-    options.add_options()("out", po::value<std::string>(), "model file to write, M.safetensors")(
-        "variables", po::value<std::string>(), "kinds of the columns, e.g. torsion,torsion or phi:torsion,d:distance")(
+    options.add_options()("out", po::value<std::string>(), "model file to write, M.safetensors")("variables", po::value<std::string>(),
+                                                                                                 "kinds of the columns, e.g. torsion,torsion or phi:torsion,d:distance")(
         "bandwidth", po::value<std::string>(), "smooth the samples with this standard deviation (rad for torsions)")("euclidean", "treat the variables as unwrapped numbers")(
-        "steps", po::value<std::string>(), "optimiser steps")("batch", po::value<std::string>(), "points and samples a step (256, fewer where there are many variables)")("seed", po::value<std::string>(), "random seed (1)")(
-        "device", po::value<std::string>(), "cpu or cuda")("temperature", po::value<std::string>(), "temperature of the samples, K")(
-        "min-log-snr", po::value<std::string>(), "lowest log-SNR (log kappa for torsions) trained")("max-log-snr", po::value<std::string>(), "highest log-SNR trained")(
-        "threads", po::value<std::string>(), "threads (all cores for the exact posterior, one for small networks)")(
-        "points", po::value<std::string>(), "spacetime points whose exact posterior is computed once and trained on")("components", po::value<std::string>(), "of the mixture (128)")(
-        "patience", po::value<std::string>(), "stop after this many reports (every 25 steps) without a better validation loss (never)")(
+        "steps", po::value<std::string>(), "optimiser steps")("batch", po::value<std::string>(), "points and samples a step (256, fewer where there are many variables)")(
+        "seed", po::value<std::string>(), "random seed (1)")("device", po::value<std::string>(), "cpu or cuda")(
+        "temperature", po::value<std::string>(), "temperature of the samples, K")("min-log-snr", po::value<std::string>(), "lowest log-SNR (log kappa for torsions) trained")(
+        "max-log-snr", po::value<std::string>(), "highest log-SNR trained")("threads", po::value<std::string>(),
+                                                                            "threads (all cores for the exact posterior, one for small networks)")(
+        "points", po::value<std::string>(), "spacetime points whose exact posterior is computed once and trained on")(
+        "components", po::value<std::string>(), "of the mixture (128)")("patience", po::value<std::string>(),
+                                                                        "stop after this many reports (every 25 steps) without a better validation loss (never)")(
         "resume", "go on from M.safetensors.checkpoint, which training writes every few seconds, where there is one");
     po::options_description images("Training on pictures");
     images.add_options()("images", po::value<std::string>(), "folder of pictures, or a .npy file [K, H, W] or [K, H, W, C]: train a denoiser of pictures")(
@@ -142,8 +156,8 @@ int runTrain(const std::vector<std::string>& words) {
         "blocks", po::value<std::string>(), "residual blocks a level (1)")("patch", po::value<std::string>(), "side of the squares of pixels that become channels")(
         "learning-rate", po::value<std::string>(), "of Adam (0.002)");
     options.add(images);
-    const CommandLine line("train DATA --variables torsion,torsion --out M.safetensors [options]\n       spacetime train --images DIR|FILE.npy --out M.safetensors [options]", options, "data",
-                           words);
+    const CommandLine line("train DATA --variables torsion,torsion --out M.safetensors [options]\n       spacetime train --images DIR|FILE.npy --out M.safetensors [options]",
+                           options, "data", words);
     if (line.helped())
         return 0;
     if (line.has("images"))
@@ -186,14 +200,28 @@ int runTrain(const std::vector<std::string>& words) {
     if (show)
         std::fprintf(stderr, "\n");
     if (line.json())
-        std::cout << nlohmann::json{{"out", out}, {"steps", r.steps}, {"seconds", r.seconds}, {"loss", r.finalLoss}, {"stopped", r.stopped}, {"resumed", r.resumed}, {"effective_samples", r.effectiveSamples},
-                                    {"consistency", {{"median_error", r.consistency.medianError}, {"error_90", r.consistency.error90},
-                                                     {"asymmetry", r.consistency.asymmetry}, {"jacobian_error", r.consistency.jacobianError}, {"points", r.consistency.points}}}}
+        std::cout << nlohmann::json{{"out", out},
+                                    {"steps", r.steps},
+                                    {"seconds", r.seconds},
+                                    {"loss", r.finalLoss},
+                                    {"stopped", r.stopped},
+                                    {"resumed", r.resumed},
+                                    {"effective_samples", r.effectiveSamples},
+                                    {"consistency",
+                                     {{"median_error", r.consistency.medianError},
+                                      {"error_90", r.consistency.error90},
+                                      {"asymmetry", r.consistency.asymmetry},
+                                      {"jacobian_error", r.consistency.jacobianError},
+                                      {"points", r.consistency.points}}}}
                          .dump()
                   << "\n";
     else
         std::printf("%s: %d steps in %.1f s%s; %.0f effective samples; posterior mean off by %.3f (median) and %.3f (90 %%) posterior standard deviations at %d held-out points\n",
-                    out.c_str(), r.steps, r.seconds, r.stopped ? " (interrupted: --resume goes on from here)" : r.resumed ? " (resumed)" : "", r.effectiveSamples, r.consistency.medianError, r.consistency.error90, r.consistency.points);
+                    out.c_str(), r.steps, r.seconds,
+                    r.stopped   ? " (interrupted: --resume goes on from here)"
+                    : r.resumed ? " (resumed)"
+                                : "",
+                    r.effectiveSamples, r.consistency.medianError, r.consistency.error90, r.consistency.points);
     return 0;
 }
 

@@ -92,8 +92,7 @@ inline FloatArray floatsOfShape(const nb::object& array, const std::vector<size_
     for (size_t i = 0; fits && i < shape.size(); i++)
         fits = result.shape(i) == shape[i];
     if (!fits)
-        throw std::invalid_argument(what + ": expected the shape " + expected + (shape.size() == 1 ? ",)" : ")") + ", got " +
-                                    nb::str(nb::object(array.attr("shape"))).c_str());
+        throw std::invalid_argument(what + ": expected the shape " + expected + (shape.size() == 1 ? ",)" : ")") + ", got " + nb::str(nb::object(array.attr("shape"))).c_str());
     return result;
 }
 

@@ -128,24 +128,28 @@ void bindDensity(nb::module_& m) {
         .def_prop_ro("isStochastic", &DensityField::isStochastic, "Whether scores are averages over random draws.")
         .def_prop_ro("hasLogDensity", &DensityField::hasLogDensity, "Whether log p itself is known.")
         .def_prop_ro("evaluations", &DensityField::evaluations, "Scores evaluated since construction: one a point and draw.")
-        .def("score",
-             [](const DensityField& f, nb::handle x, long draw) {
-                 const MatrixXd points = columnsOf(x, "x");
-                 nb::gil_scoped_release release;
-                 return rowsOf(f.score(points, draw));
-             },
-             "x"_a, "draw"_a = 0, "Scores [K, D] at coordinates x [K, D]; the same draw means the same noise at every point.")
-        .def("logDensity",
-             [](const DensityField& f, nb::handle x) {
-                 const MatrixXd points = columnsOf(x, "x");
-                 nb::gil_scoped_release release;
-                 return f.logDensity(points);
-             },
-             "x"_a, "log p [K] up to a constant at coordinates x [K, D]. ValueError where it is not known.")
-        .def("rangeProblem", [](const DensityField& f, nb::handle x) { return f.rangeProblem(vectorOf(x, "x")); }, "x"_a,
-             "Why the density at the coordinates x [D] is zero or unknown; '' where it is known.");
+        .def(
+            "score",
+            [](const DensityField& f, nb::handle x, long draw) {
+                const MatrixXd points = columnsOf(x, "x");
+                nb::gil_scoped_release release;
+                return rowsOf(f.score(points, draw));
+            },
+            "x"_a, "draw"_a = 0, "Scores [K, D] at coordinates x [K, D]; the same draw means the same noise at every point.")
+        .def(
+            "logDensity",
+            [](const DensityField& f, nb::handle x) {
+                const MatrixXd points = columnsOf(x, "x");
+                nb::gil_scoped_release release;
+                return f.logDensity(points);
+            },
+            "x"_a, "log p [K] up to a constant at coordinates x [K, D]. ValueError where it is not known.")
+        .def(
+            "rangeProblem", [](const DensityField& f, nb::handle x) { return f.rangeProblem(vectorOf(x, "x")); }, "x"_a,
+            "Why the density at the coordinates x [D] is zero or unknown; '' where it is known.");
 
-    nb::class_<HoldingModelDensity, DensityField>(m, "ModelDensity", holdingSlots<HoldingModelDensity>(),
+    nb::class_<HoldingModelDensity, DensityField>(
+        m, "ModelDensity", holdingSlots<HoldingModelDensity>(),
         "The density of a model's data seen through noise, at one log-SNR.\n\n"
         "Coordinates are one a variable: (raw - shift)/scale of an unlifted variable, the phase 2 pi raw/period of a lifted one, in rad. With k = exp(logSnr) scores are\n"
         "k (E[c\\|y] - y) (Tweedie's formula) and k (E[sin] cos phi - E[cos] sin phi): those of the data's density smoothed by a Gaussian of variance 1/k, or by a von Mises\n"
@@ -153,26 +157,36 @@ void bindDensity(nb::module_& m) {
         "Parameters\n----------\nmodel : PosteriorModel\nlogSnr : float\n    Noise level; high ones resolve detail, low ones see the large features of the density.\n"
         "draws : int\n    Above 0 the score is its mean over so many noisy copies of the point (arXiv:2504.06675).\nseed : int\n    Of the draws.\n\n"
         "Raises\n------\nValueError\n    For a log-SNR that is not finite or below the model's range, or draws below 0.")
-        .def("__init__", [](HoldingModelDensity* self, nb::handle_t<PosteriorModel> model, double logSnr, int draws, unsigned seed) {
-            new (self) HoldingModelDensity(nb::borrow(model), logSnr, draws, seed); }, "model"_a, "logSnr"_a, "draws"_a = 0, "seed"_a = 1)
+        .def(
+            "__init__",
+            [](HoldingModelDensity* self, nb::handle_t<PosteriorModel> model, double logSnr, int draws, unsigned seed) {
+                new (self) HoldingModelDensity(nb::borrow(model), logSnr, draws, seed);
+            },
+            "model"_a, "logSnr"_a, "draws"_a = 0, "seed"_a = 1)
         .def_prop_ro("model", &HoldingModelDensity::modelObject)
         .def_prop_ro("variables", [](const HoldingModelDensity& f) { return f.variables(); })
         .def_prop_ro("logSnr", &ModelDensity::logSnr)
         .def_prop_ro("draws", &ModelDensity::draws)
-        .def("coordinates", [](const HoldingModelDensity& f, nb::handle raw) { return rowsOf(f.coordinates(columnsOf(raw, "raw"))); }, "raw"_a,
-             "Coordinates [K, D] of raw values [K, D] (rad, nm); whole turns are kept.")
-        .def("raw", [](const HoldingModelDensity& f, nb::handle x) { return rowsOf(f.raw(columnsOf(x, "x"))); }, "x"_a, "Raw values [K, D] (rad, nm) of coordinates [K, D].");
+        .def(
+            "coordinates", [](const HoldingModelDensity& f, nb::handle raw) { return rowsOf(f.coordinates(columnsOf(raw, "raw"))); }, "raw"_a,
+            "Coordinates [K, D] of raw values [K, D] (rad, nm); whole turns are kept.")
+        .def(
+            "raw", [](const HoldingModelDensity& f, nb::handle x) { return rowsOf(f.raw(columnsOf(x, "x"))); }, "x"_a, "Raw values [K, D] (rad, nm) of coordinates [K, D].");
 
-    nb::class_<HoldingGuidedDensity, DensityField>(m, "GuidedDensity", holdingSlots<HoldingGuidedDensity>(),
+    nb::class_<HoldingGuidedDensity, DensityField>(
+        m, "GuidedDensity", holdingSlots<HoldingGuidedDensity>(),
         "A weighted sum of scores: several models or conditions at once.\n\nClassifier-free guidance with strength w is [unconditional, conditional] with the weights "
         "[1 - w, w]; two models with weights that sum to 1 give\nthe normalised product of their densities to those powers.\n\n"
         "Parameters\n----------\nfields : sequence of DensityField\n    Of the same dimension and periods.\nweights : sequence of float\n    One a field.\n\n"
         "Raises\n------\nValueError\n    Where they do not fit together.")
-        .def("__init__", [](HoldingGuidedDensity* self, nb::iterable fields, std::vector<double> weights) {
-            new (self) HoldingGuidedDensity(nb::tuple(fields), std::move(weights)); }, "fields"_a, "weights"_a)
+        .def(
+            "__init__",
+            [](HoldingGuidedDensity* self, nb::iterable fields, std::vector<double> weights) { new (self) HoldingGuidedDensity(nb::tuple(fields), std::move(weights)); },
+            "fields"_a, "weights"_a)
         .def_prop_ro("fields", &HoldingGuidedDensity::fieldObjects);
 
-    nb::class_<CallableDensity, DensityField>(m, "CallableDensity", holdingSlots<CallableDensity>(),
+    nb::class_<CallableDensity, DensityField>(
+        m, "CallableDensity", holdingSlots<CallableDensity>(),
         "A density whose score is a Python function.\n\n"
         "Parameters\n----------\nscore : callable(x) or callable(x, draw)\n"
         "    Gets points x [K, D] (float64) and returns grad log p there [K, D], an array or a tensor. Where `stochastic` it also gets the number of the draw:\n"
@@ -181,8 +195,11 @@ void bindDensity(nb::module_& m) {
         "logDensity : callable(x), optional\n    log p [K] up to a constant.\nstochastic : bool\n"
         "rangeProblem : callable(x), optional\n    Why the density at the point x [D] is zero or unknown, a str that goes on from the point, such as \"lies below the surface\"; '' or None where it is known.\n\n"
         "Raises\n------\nValueError\n    For a dimension or periods that are none, and, when it is used, for results of the wrong shape or that are not finite. What the functions raise is raised.")
-        .def("__init__", [](CallableDensity* self, nb::callable score, int dimension, nb::handle periods, nb::object logDensity, bool stochastic, nb::object range) {
-            new (self) CallableDensity(std::move(score), dimension, periods, std::move(logDensity), stochastic, std::move(range)); },
+        .def(
+            "__init__",
+            [](CallableDensity* self, nb::callable score, int dimension, nb::handle periods, nb::object logDensity, bool stochastic, nb::object range) {
+                new (self) CallableDensity(std::move(score), dimension, periods, std::move(logDensity), stochastic, std::move(range));
+            },
             "score"_a, "dimension"_a, "periods"_a.none() = nb::none(), "logDensity"_a.none() = nb::none(), "stochastic"_a = false, "rangeProblem"_a.none() = nb::none());
 
     nb::class_<DensityPath>(m, "DensityPath", "A path as the solver gives it: openmmspacetime.DensityPath documents it.")
@@ -214,8 +231,10 @@ void bindDensity(nb::module_& m) {
         .def_rw("starts", &DensityGeodesicOptions::starts)
         .def_rw("seed", &DensityGeodesicOptions::seed)
         .def_rw("averagedSteps", &DensityGeodesicOptions::averagedSteps)
-        .def("setStart", [](DensityGeodesicOptions& o, const std::string& name) { o.start = startFromName(name); }, "name"_a)
-        .def("setPath", [](DensityGeodesicOptions& o, nb::handle path) { o.path = columnsOf(path, "start"); }, "path"_a);
+        .def(
+            "setStart", [](DensityGeodesicOptions& o, const std::string& name) { o.start = startFromName(name); }, "name"_a)
+        .def(
+            "setPath", [](DensityGeodesicOptions& o, nb::handle path) { o.path = columnsOf(path, "start"); }, "path"_a);
 
     nb::class_<DensityShotOptions>(m, "DensityShotOptions", "Options of the integrator, as openmmspacetime.extrapolate documents them.")
         .def(nb::init<>())
@@ -226,26 +245,30 @@ void bindDensity(nb::module_& m) {
         .def_rw("steps", &DensityShotOptions::steps)
         .def_rw("sphere", &DensityShotOptions::sphere);
 
-    m.def("densityGeodesics",
-          [](const DensityField& field, nb::handle endA, nb::handle endB, DensityGeodesicOptions options, nb::object progress) {
-              const VectorXd a = vectorOf(endA, "a"), b = vectorOf(endB, "b");
-              return interruptible(options.progress, progress, [&] { return densityGeodesics(field, a, b, options); });
-          },
-          "field"_a, "a"_a, "b"_a, "options"_a, "progress"_a.none() = nb::none());
-    m.def("extrapolateDensity",
-          [](const DensityField& field, nb::handle start, nb::handle direction, DensityShotOptions options, nb::object progress) {
-              const VectorXd x = vectorOf(start, "start"), v = vectorOf(direction, "direction");
-              return interruptible(options.progress, progress, [&] { return extrapolateDensity(field, x, v, options); });
-          },
-          "field"_a, "x"_a, "v"_a, "options"_a, "progress"_a.none() = nb::none());
-    m.def("measureDensityPath",
-          [](const DensityField& field, nb::handle nodes, double tau, double tolerance, bool sphere) {
-              const MatrixXd x = columnsOf(nodes, "path");
-              nb::gil_scoped_release release;
-              return measureDensityPath(field, x, tau, tolerance, sphere);
-          },
-          "field"_a, "x"_a, "tau"_a, "tolerance"_a = 1e-4, "sphere"_a = false);
-    m.def("unitTangents", [](nb::handle nodes) { return rowsOf(unitTangents(columnsOf(nodes, "path"))); }, "x"_a, "Unit tangents [N+1, D] of nodes [N+1, D] at equal distances.");
+    m.def(
+        "densityGeodesics",
+        [](const DensityField& field, nb::handle endA, nb::handle endB, DensityGeodesicOptions options, nb::object progress) {
+            const VectorXd a = vectorOf(endA, "a"), b = vectorOf(endB, "b");
+            return interruptible(options.progress, progress, [&] { return densityGeodesics(field, a, b, options); });
+        },
+        "field"_a, "a"_a, "b"_a, "options"_a, "progress"_a.none() = nb::none());
+    m.def(
+        "extrapolateDensity",
+        [](const DensityField& field, nb::handle start, nb::handle direction, DensityShotOptions options, nb::object progress) {
+            const VectorXd x = vectorOf(start, "start"), v = vectorOf(direction, "direction");
+            return interruptible(options.progress, progress, [&] { return extrapolateDensity(field, x, v, options); });
+        },
+        "field"_a, "x"_a, "v"_a, "options"_a, "progress"_a.none() = nb::none());
+    m.def(
+        "measureDensityPath",
+        [](const DensityField& field, nb::handle nodes, double tau, double tolerance, bool sphere) {
+            const MatrixXd x = columnsOf(nodes, "path");
+            nb::gil_scoped_release release;
+            return measureDensityPath(field, x, tau, tolerance, sphere);
+        },
+        "field"_a, "x"_a, "tau"_a, "tolerance"_a = 1e-4, "sphere"_a = false);
+    m.def(
+        "unitTangents", [](nb::handle nodes) { return rowsOf(unitTangents(columnsOf(nodes, "path"))); }, "x"_a, "Unit tangents [N+1, D] of nodes [N+1, D] at equal distances.");
     m.def("lerp", baseline(&lerp), "a"_a, "b"_a, "points"_a);
     m.def("slerp", baseline(&slerp), "a"_a, "b"_a, "points"_a);
 
@@ -259,19 +282,22 @@ void bindDensity(nb::module_& m) {
         .def_ro("line", &SequenceAnalysis::line)
         .def_ro("lengthRatio", &SequenceAnalysis::lengthRatio)
         .def_ro("distanceRatio", &SequenceAnalysis::distanceRatio);
-    m.def("analyzeSequence",
-          [](const DensityField& field, nb::handle frames, int numFrames, DensityGeodesicOptions options, nb::object progress) {
-              const MatrixXd x = columnsOf(frames, "frames");
-              return interruptible(options.progress, progress, [&] { return analyzeSequence(field, x, numFrames, options); });
-          },
-          "field"_a, "frames"_a, "numFrames"_a, "options"_a, "progress"_a.none() = nb::none());
+    m.def(
+        "analyzeSequence",
+        [](const DensityField& field, nb::handle frames, int numFrames, DensityGeodesicOptions options, nb::object progress) {
+            const MatrixXd x = columnsOf(frames, "frames");
+            return interruptible(options.progress, progress, [&] { return analyzeSequence(field, x, numFrames, options); });
+        },
+        "field"_a, "frames"_a, "numFrames"_a, "options"_a, "progress"_a.none() = nb::none());
 
     nb::class_<DensityPathFile>(m, "DensityPathFile")
         .def_ro("variables", &DensityPathFile::variables)
         .def_ro("logSnr", &DensityPathFile::logSnr)
         .def_ro("path", &DensityPathFile::path)
         .def_prop_ro("raw", [](const DensityPathFile& f) { return rowsOf(f.raw); });
-    m.def("saveDensityPath", [](const std::string& file, const DensityPath& path, const HoldingModelDensity& field, bool overwrite) { saveDensityPath(file, path, field, overwrite); },
-          "file"_a, "path"_a, "field"_a, "overwrite"_a);
+    m.def(
+        "saveDensityPath",
+        [](const std::string& file, const DensityPath& path, const HoldingModelDensity& field, bool overwrite) { saveDensityPath(file, path, field, overwrite); }, "file"_a,
+        "path"_a, "field"_a, "overwrite"_a);
     m.def("loadDensityPath", &loadDensityPath, "file"_a);
 }

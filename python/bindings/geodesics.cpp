@@ -66,25 +66,34 @@ void bindGeodesics(nb::module_& m) {
         .def_rw("starts", &GeodesicOptions::numStarts)
         .def_rw("seed", &GeodesicOptions::seed)
         .def_rw("threads", &GeodesicOptions::threads)
-        .def_prop_rw("route", [](const GeodesicOptions& o) { return std::string(o.route == GeodesicOptions::Route::Lowest ? "lowest" : "shortest"); },
-                     [](GeodesicOptions& o, const std::string& name) { o.route = routeFromName(name); })
-        .def_prop_rw("start", [](const GeodesicOptions& o) { return rowsOf(o.start); }, [](GeodesicOptions& o, nb::handle eta) { o.start = columnsOf(eta, "start"); })
-        .def("avoid", [](GeodesicOptions& o, nb::handle eta, double nats) { o.avoid.push_back({vectorOf(eta, "region"), nats}); }, "eta"_a, "nats"_a);
+        .def_prop_rw(
+            "route", [](const GeodesicOptions& o) { return std::string(o.route == GeodesicOptions::Route::Lowest ? "lowest" : "shortest"); },
+            [](GeodesicOptions& o, const std::string& name) { o.route = routeFromName(name); })
+        .def_prop_rw(
+            "start", [](const GeodesicOptions& o) { return rowsOf(o.start); }, [](GeodesicOptions& o, nb::handle eta) { o.start = columnsOf(eta, "start"); })
+        .def(
+            "avoid",
+            [](GeodesicOptions& o, nb::handle eta, double nats) {
+                o.avoid.push_back({vectorOf(eta, "region"), nats});
+            },
+            "eta"_a, "nats"_a);
 
-    m.def("geodesicResults",
-          [](const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, GeodesicOptions options, nb::object progress) {
-              return interruptible(options.progress, progress, [&] { return geodesic(model, etaA, etaB, options); });
-          },
-          "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
+    m.def(
+        "geodesicResults",
+        [](const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, GeodesicOptions options, nb::object progress) {
+            return interruptible(options.progress, progress, [&] { return geodesic(model, etaA, etaB, options); });
+        },
+        "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
 
     nb::class_<BatchResult>(m, "BatchResult", "One pair of a batch: its solutions, best first, or why there are none.")
         .def_ro("results", &BatchResult::results)
         .def_ro("error", &BatchResult::error);
-    m.def("geodesicBatch",
-          [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, GeodesicOptions options, nb::object progress) {
-              const MatrixXd a = columnsOf(etaA, "etaA"), b = columnsOf(etaB, "etaB");
-              return interruptible(options.progress, progress, [&] { return geodesicBatch(model, a, b, options); });
-          },
-          "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
+    m.def(
+        "geodesicBatch",
+        [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, GeodesicOptions options, nb::object progress) {
+            const MatrixXd a = columnsOf(etaA, "etaA"), b = columnsOf(etaB, "etaB");
+            return interruptible(options.progress, progress, [&] { return geodesicBatch(model, a, b, options); });
+        },
+        "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
     m.def("constraintValues", &constraintValues, "model"_a, "curve"_a, "options"_a, nb::call_guard<nb::gil_scoped_release>());
 }

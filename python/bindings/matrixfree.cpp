@@ -22,14 +22,17 @@ void bindMatrixFree(nb::module_& m) {
         .def_ro("negativeEdges", &ProbeMeasure::negativeEdges, "Segments on which the model contradicts itself (d eta . d mu < 0).")
         .def_ro("d", &ProbeMeasure::d, "[N] lengths of the segments.")
         .def_ro("trCov", &ProbeMeasure::trCov, "[N+1] trace of Cov[c|z].")
-        .def_prop_ro("mean", [](const ProbeMeasure& p) { return rowsOf(p.mean); }, "[N+1, D] denoised means, in scaled coordinates.")
+        .def_prop_ro(
+            "mean", [](const ProbeMeasure& p) { return rowsOf(p.mean); }, "[N+1, D] denoised means, in scaled coordinates.")
         .def_ro("evaluations", &ProbeMeasure::evaluations, "Points of the model that were evaluated, each with a derivative.");
 
     nb::class_<MatrixFreeResult>(m, "MatrixFreeResult", "A geodesic found without matrices.")
         .def_ro("curve", &MatrixFreeResult::curve)
         .def_ro("measure", &MatrixFreeResult::measure)
-        .def_prop_ro("length", [](const MatrixFreeResult& r) { return r.measure.length; }, "Fisher-Rao length, the sum over the nodes.")
-        .def_prop_ro("lengthError", [](const MatrixFreeResult& r) { return r.measure.lengthError; }, "Its standard error over probes.")
+        .def_prop_ro(
+            "length", [](const MatrixFreeResult& r) { return r.measure.length; }, "Fisher-Rao length, the sum over the nodes.")
+        .def_prop_ro(
+            "lengthError", [](const MatrixFreeResult& r) { return r.measure.lengthError; }, "Its standard error over probes.")
         .def_prop_ro("energy", [](const MatrixFreeResult& r) { return r.measure.energy; })
         .def_prop_ro("energyError", [](const MatrixFreeResult& r) { return r.measure.energyError; })
         .def_prop_ro("speedGap", [](const MatrixFreeResult& r) { return r.measure.speedGap; })
@@ -51,22 +54,25 @@ void bindMatrixFree(nb::module_& m) {
         .def_rw("batch", &MatrixFreeOptions::batch)
         .def_rw("minLogSnr", &MatrixFreeOptions::minLogSnr)
         .def_rw("stiffness", &MatrixFreeOptions::stiffness)
-        .def_prop_rw("start", [](const MatrixFreeOptions& o) { return rowsOf(o.start); }, [](MatrixFreeOptions& o, nb::handle eta) { o.start = columnsOf(eta, "start"); });
+        .def_prop_rw(
+            "start", [](const MatrixFreeOptions& o) { return rowsOf(o.start); }, [](MatrixFreeOptions& o, nb::handle eta) { o.start = columnsOf(eta, "start"); });
 
-    m.def("matrixFreeGeodesics",
-          [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, MatrixFreeOptions options, nb::object progress) {
-              const MatrixXd a = columnsOf(etaA, "etaA"), b = columnsOf(etaB, "etaB");
-              return interruptible(options.progress, progress, [&] { return matrixFreeGeodesics(model, a, b, options); });
-          },
-          "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
-    m.def("measureWithProbes",
-          [](const PosteriorModel& model, nb::handle eta, int probes, unsigned seed, int batch, nb::object progress) {
-              const MatrixXd points = columnsOf(eta, "eta");
-              ProbeOptions options;
-              options.probes = probes;
-              options.seed = seed;
-              options.batch = batch;
-              return interruptible(options.progress, progress, [&] { return measureWithProbes(model, points, options); });
-          },
-          "model"_a, "eta"_a, "probes"_a, "seed"_a, "batch"_a, "progress"_a.none() = nb::none());
+    m.def(
+        "matrixFreeGeodesics",
+        [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, MatrixFreeOptions options, nb::object progress) {
+            const MatrixXd a = columnsOf(etaA, "etaA"), b = columnsOf(etaB, "etaB");
+            return interruptible(options.progress, progress, [&] { return matrixFreeGeodesics(model, a, b, options); });
+        },
+        "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
+    m.def(
+        "measureWithProbes",
+        [](const PosteriorModel& model, nb::handle eta, int probes, unsigned seed, int batch, nb::object progress) {
+            const MatrixXd points = columnsOf(eta, "eta");
+            ProbeOptions options;
+            options.probes = probes;
+            options.seed = seed;
+            options.batch = batch;
+            return interruptible(options.progress, progress, [&] { return measureWithProbes(model, points, options); });
+        },
+        "model"_a, "eta"_a, "probes"_a, "seed"_a, "batch"_a, "progress"_a.none() = nb::none());
 }

@@ -34,11 +34,12 @@ public:
         if (!jvp.is_none())
             if (const int wrong = disagreeingProducts(trials); wrong > count / 4)  // a function with kinks differs at some
                 throw std::invalid_argument("CallableModel: the jvp disagrees with the function or its finite differences at " + std::to_string(wrong) + " of " +
-                                            std::to_string(count) + " random points: expected (prediction [N, D], its derivative along (alongX [N, D], alongLogSnr [N]) as [N, D])");
+                                            std::to_string(count) +
+                                            " random points: expected (prediction [N, D], its derivative along (alongX [N, D], alongLogSnr [N]) as [N, D])");
         if (isLarge) {
             if (!jacobian.is_none())
-                throw std::invalid_argument("CallableModel: expected no jacobian for " + std::to_string(numCoordinates()) + " coordinates, more than " + std::to_string(MaxJacobian) +
-                                            ": give a jvp instead");
+                throw std::invalid_argument("CallableModel: expected no jacobian for " + std::to_string(numCoordinates()) + " coordinates, more than " +
+                                            std::to_string(MaxJacobian) + ": give a jvp instead");
             return;
         }
         const Predictions given = predict(trials, true);
@@ -49,8 +50,8 @@ public:
         for (Index i = 0; i < Trials; i++)
             wrong += (given.jacobian[i] - expected.jacobian[i]).norm() > JacobianTolerance * (expected.jacobian[i].norm() + given.jacobian[i].norm());
         if (wrong > Trials / 4)  // a function with kinks differs at some
-            throw std::invalid_argument("CallableModel: the jacobian disagrees with finite differences of the function at " + std::to_string(wrong) + " of " + std::to_string(Trials) +
-                                        " random points: expected (d prediction_i/d x_j as [N, D, D], d prediction_i/d logSnr as [N, D])");
+            throw std::invalid_argument("CallableModel: the jacobian disagrees with finite differences of the function at " + std::to_string(wrong) + " of " +
+                                        std::to_string(Trials) + " random points: expected (d prediction_i/d x_j as [N, D, D], d prediction_i/d logSnr as [N, D])");
     }
 
     std::vector<nb::object*> held() { return {&function, &jacobian, &jvp}; }
@@ -135,12 +136,16 @@ void bindModels(nb::module_& m) {
         .def_prop_ro("schedule", [](const DenoiserModel& d) { return d.parameters().schedule; })
         .def_prop_ro("prediction", [](const DenoiserModel& d) { return d.parameters().prediction; })
         .def_prop_ro("logSnrRange", [](const DenoiserModel& d) { return std::make_pair(d.parameters().minLogSnr, d.parameters().maxLogSnr); })
-        .def_prop_ro("metadata", [](const DenoiserModel& d) { return d.parameters().toJson().dump(); }, "What the model knows of its denoiser, as a JSON string.");
+        .def_prop_ro(
+            "metadata", [](const DenoiserModel& d) { return d.parameters().toJson().dump(); }, "What the model knows of its denoiser, as a JSON string.");
 
     nb::class_<TorchScriptModel, DenoiserModel>(m, "TorchScriptModel", "A denoiser in a TorchScript file, as saveTorchScript writes it.")
-        .def_static("load", [](const std::string& path, const std::string& device, const std::string& derivatives) {
-            nb::gil_scoped_release release;
-            return TorchScriptModel::load(path, device, derivatives); },
+        .def_static(
+            "load",
+            [](const std::string& path, const std::string& device, const std::string& derivatives) {
+                nb::gil_scoped_release release;
+                return TorchScriptModel::load(path, device, derivatives);
+            },
             "path"_a, "device"_a = "cpu", "derivatives"_a = "",
             "Open a file with LibTorch. It can hold code that runs when it is opened: open files of people you trust.\n\nParameters\n----------\npath : str\ndevice : str\n"
             "    'cpu' or 'cuda'.\nderivatives : str\n    'forward' or 'reverse' mode of automatic differentiation; by default the first that agrees with finite differences.\n\n"
@@ -150,7 +155,8 @@ void bindModels(nb::module_& m) {
         .def_prop_ro("productMode", &TorchScriptModel::productMode, "How products with directions are made: 'forward' mode or 'differences'.")
         .def_prop_ro("precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; });
 
-    nb::class_<CallableModel, DenoiserModel>(m, "CallableModel", holdingSlots<CallableModel>(),
+    nb::class_<CallableModel, DenoiserModel>(
+        m, "CallableModel", holdingSlots<CallableModel>(),
         "A denoiser given as a Python function.\n\nParameters\n----------\nfunction : callable(x, logSnr)\n"
         "    Gets x [N, D] and logSnr [N] (float64 arrays; with prediction 'edm' c_in x/alpha and c_noise) and returns the prediction [N, D], an array or a tensor.\n"
         "    Rows must not depend on each other. D counts one for an unlifted variable and two (cos, sin) for a lifted one.\n"
@@ -162,10 +168,13 @@ void bindModels(nb::module_& m) {
         "sigmaData : float\n    Of EDM's preconditioning.\ntemperature : float\n    K; 0 when unknown.\n"
         "dataMean : array [unlifted], optional\ndataVariance : float, optional\n    Of the scaled unlifted variables: the scale of the solver's chart.\n\n"
         "Raises\n------\nValueError\n    For unknown schedules and predictions, and for predictions of the wrong shape or that are not finite. What the function raises is raised.")
-        .def("__init__", [](CallableModel* self, nb::callable function, const Variables& variables, const std::string& schedule, const std::string& prediction,
-                            std::pair<double, double> logSnrRange, nb::object jacobian, nb::object jvp, double sigmaData, double temperature, nb::handle dataMean, double dataVariance) {
-            new (self) CallableModel(std::move(function), std::move(jacobian), std::move(jvp),
-                                     parametersOf(variables, schedule, prediction, logSnrRange, sigmaData, temperature, dataMean, dataVariance)); },
-            "function"_a, "variables"_a, "schedule"_a = "vp", "prediction"_a = "x0", nb::kw_only(), "logSnrRange"_a, "jacobian"_a.none() = nb::none(), "jvp"_a.none() = nb::none(), "sigmaData"_a = 0.5,
-            "temperature"_a = 0.0, "dataMean"_a.none() = nb::none(), "dataVariance"_a = 0.0);
+        .def(
+            "__init__",
+            [](CallableModel* self, nb::callable function, const Variables& variables, const std::string& schedule, const std::string& prediction,
+               std::pair<double, double> logSnrRange, nb::object jacobian, nb::object jvp, double sigmaData, double temperature, nb::handle dataMean, double dataVariance) {
+                new (self) CallableModel(std::move(function), std::move(jacobian), std::move(jvp),
+                                         parametersOf(variables, schedule, prediction, logSnrRange, sigmaData, temperature, dataMean, dataVariance));
+            },
+            "function"_a, "variables"_a, "schedule"_a = "vp", "prediction"_a = "x0", nb::kw_only(), "logSnrRange"_a, "jacobian"_a.none() = nb::none(), "jvp"_a.none() = nb::none(),
+            "sigmaData"_a = 0.5, "temperature"_a = 0.0, "dataMean"_a.none() = nb::none(), "dataVariance"_a = 0.0);
 }

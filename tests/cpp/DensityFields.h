@@ -13,8 +13,7 @@ namespace Spacetime {
 class AnalyticDensity : public DensityField {
 public:
     using Vector = Eigen::VectorXd;
-    AnalyticDensity(int dimension, std::function<double(const Vector&)> logP, std::function<Vector(const Vector&)> score,
-                    std::function<std::string(const Vector&)> outside = {})
+    AnalyticDensity(int dimension, std::function<double(const Vector&)> logP, std::function<Vector(const Vector&)> score, std::function<std::string(const Vector&)> outside = {})
         : D(dimension), logP(std::move(logP)), s(std::move(score)), outside(std::move(outside)) {}
     int dimension() const override { return D; }
     bool hasLogDensity() const override { return true; }
@@ -57,13 +56,13 @@ inline AnalyticDensity powerLaw(int D, double k) {
 
 inline AnalyticDensity gaussianDensity(int D, double variance) {
     return AnalyticDensity(
-        D, [variance](const Eigen::VectorXd& x) { return -x.squaredNorm() / (2 * variance); },
-        [variance](const Eigen::VectorXd& x) { return Eigen::VectorXd(-x / variance); });
+        D, [variance](const Eigen::VectorXd& x) { return -x.squaredNorm() / (2 * variance); }, [variance](const Eigen::VectorXd& x) { return Eigen::VectorXd(-x / variance); });
 }
 
 /// log p = k·x: uniform for k = 0, and symmetric around k.
 inline AnalyticDensity exponentialDensity(const Eigen::VectorXd& k) {
-    return AnalyticDensity(static_cast<int>(k.size()), [k](const Eigen::VectorXd& x) { return k.dot(x); }, [k](const Eigen::VectorXd&) { return k; });
+    return AnalyticDensity(
+        static_cast<int>(k.size()), [k](const Eigen::VectorXd& x) { return k.dot(x); }, [k](const Eigen::VectorXd&) { return k; });
 }
 
 /// Mixture of isotropic Gaussians, in O(D K n) of time and O(D n) of memory.
@@ -107,8 +106,7 @@ protected:
 
 private:
     Eigen::VectorXd exponents(const Eigen::VectorXd& x) const {
-        return (weights.array().log() - 0.5 * (means.colwise() - x).colwise().squaredNorm().transpose().array() / variances.array() -
-                0.5 * means.rows() * variances.array().log())
+        return (weights.array().log() - 0.5 * (means.colwise() - x).colwise().squaredNorm().transpose().array() / variances.array() - 0.5 * means.rows() * variances.array().log())
             .matrix();
     }
 };

@@ -15,10 +15,10 @@ static const int SKIPPED = 77;
 static void findPlatform(const string& name, const string& precision) {
     const string plugins = SPACETIME_OPENMM_PLUGINS, own = SPACETIME_PLUGINS;
     if (name != "Reference")
-        Platform::loadPluginLibrary(plugins+"/libOpenMM"+name+".so");
-    Platform::loadPluginLibrary(own+"/platforms/reference/libOpenMMSpacetimeReference.so");
+        Platform::loadPluginLibrary(plugins + "/libOpenMM" + name + ".so");
+    Platform::loadPluginLibrary(own + "/platforms/reference/libOpenMMSpacetimeReference.so");
     if (name != "Reference" && name != "CPU")
-        Platform::loadPluginLibrary(own+"/platforms/common/libOpenMMSpacetime"+name+".so");
+        Platform::loadPluginLibrary(own + "/platforms/common/libOpenMMSpacetime" + name + ".so");
     tested.platform = &Platform::getPlatform(name);
     tested.isReference = (name == "Reference" || name == "CPU");
     tested.isDouble = (tested.isReference || precision == "double");
@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
     }
     catch (const std::exception& e) {
         const char* required = std::getenv("SPACETIME_REQUIRED_PLATFORMS");
-        bool isRequired = (required != nullptr && (","+string(required)+",").find(","+name+",") != string::npos);
+        bool isRequired = (required != nullptr && ("," + string(required) + ",").find("," + name + ",") != string::npos);
         std::cerr << name << ": " << e.what() << (isRequired ? " (it is required)" : " (skipped)") << std::endl;
         return isRequired ? 1 : SKIPPED;
     }

@@ -27,7 +27,7 @@ class SpacetimeForceTest : public ::testing::Test {
 protected:
     using Vec3 = OpenMM::Vec3;
     using SpacetimeForce = SpacetimePlugin::SpacetimeForce;
-    static constexpr double KT_300 = 8.31446261815324e-3*300.0;
+    static constexpr double KT_300 = 8.31446261815324e-3 * 300.0;
 
     std::mt19937 random{20240607};
     // Contexts need an integrator each that outlives them.
@@ -60,7 +60,7 @@ protected:
     std::vector<double> randomNodes(int count) {
         std::vector<double> s(count);
         for (int i = 1; i < count; i++)
-            s[i] = s[i-1]+uniform(0.1, 1.0);
+            s[i] = s[i - 1] + uniform(0.1, 1.0);
         for (double& value : s)
             value /= s.back();
         s.back() = 1.0;
@@ -68,7 +68,7 @@ protected:
     }
 
     std::vector<double> randomEta(int nodes, int components, double size = 20) {
-        std::vector<double> eta(nodes*components);
+        std::vector<double> eta(nodes * components);
         for (double& value : eta)
             value = uniform(-size, size);
         return eta;
@@ -114,10 +114,10 @@ protected:
             Vec3 sum;
             double total = 0;
             for (size_t i = 0; i < particles.size(); i++) {
-                sum += positions[particles[i]]*weights[i];
+                sum += positions[particles[i]] * weights[i];
                 total += weights[i];
             }
-            result.push_back(sum/total);
+            result.push_back(sum / total);
         }
         return result;
     }
@@ -127,12 +127,13 @@ protected:
         double q[4], size = 0;
         for (double& x : q) {
             x = std::normal_distribution<double>()(random);
-            size += x*x;
+            size += x * x;
         }
         for (double& x : q)
             x /= std::sqrt(size);
         double w = q[0], x = q[1], y = q[2], z = q[3];
-        return {Vec3(1-2*(y*y+z*z), 2*(x*y-w*z), 2*(x*z+w*y)), Vec3(2*(x*y+w*z), 1-2*(x*x+z*z), 2*(y*z-w*x)), Vec3(2*(x*z-w*y), 2*(y*z+w*x), 1-2*(x*x+y*y))};
+        return {Vec3(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), Vec3(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+                Vec3(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y))};
     }
 
     /// The points after a random rotation and translation, each off by up to `noise` along each axis.
@@ -140,7 +141,7 @@ protected:
         auto R = randomRotation();
         Vec3 shift(uniform(-3, 3), uniform(-3, 3), uniform(-3, 3));
         for (Vec3& p : points)
-            p = Vec3(R[0].dot(p), R[1].dot(p), R[2].dot(p))+shift+Vec3(uniform(-noise, noise), uniform(-noise, noise), uniform(-noise, noise));
+            p = Vec3(R[0].dot(p), R[1].dot(p), R[2].dot(p)) + shift + Vec3(uniform(-noise, noise), uniform(-noise, noise), uniform(-noise, noise));
         return points;
     }
 
@@ -163,11 +164,11 @@ protected:
         std::vector<int> handles;
         for (int i = 0; i < numCentroids; i++) {
             size_t size = integer(1, 3);
-            std::vector<int> members(order.begin()+next, order.begin()+next+size);
+            std::vector<int> members(order.begin() + next, order.begin() + next + size);
             next += size;
             handles.push_back(force->addCentroid(members, weights(size)));
         }
-        handles.insert(handles.end(), order.begin()+next, order.end());
+        handles.insert(handles.end(), order.begin() + next, order.end());
         auto sites = [&](int size) {
             std::vector<int> result;
             for (int i : draw(size, static_cast<int>(handles.size())))
@@ -194,7 +195,7 @@ protected:
             else if (kind == 4)
                 force->addCoordinate(p[0], integer(0, 2), uniform(0.3, 2.0));
             else
-                force->addPosition(p[0], integer(0, 2), integer(0, numFrames-1), shift, scale);
+                force->addPosition(p[0], integer(0, 2), integer(0, numFrames - 1), shift, scale);
         }
         int nodes = integer(2, 6);
         force->setCurve(randomNodes(nodes), randomEta(nodes, force->getNumStatistics()));
@@ -217,12 +218,13 @@ protected:
     /// Energy, forces and derivatives of `a` must be those of `b`, up to `relative` of their size.
     static void expectSame(const Evaluation& a, const Evaluation& b, double relative) {
         double size = norm(b.forces);
-        EXPECT_NEAR(b.energy, a.energy, relative*(10+std::fabs(b.energy)+0.1*size));
+        EXPECT_NEAR(b.energy, a.energy, relative * (10 + std::fabs(b.energy) + 0.1 * size));
         for (size_t i = 0; i < b.forces.size(); i++)
             for (int k = 0; k < 3; k++)
-                ASSERT_NEAR(b.forces[i][k], a.forces[i][k], relative*(1+size)) << "particle " << i << ", axis " << k;
+                ASSERT_NEAR(b.forces[i][k], a.forces[i][k], relative * (1 + size)) << "particle " << i << ", axis " << k;
         for (auto& derivative : b.derivatives)
-            EXPECT_NEAR(derivative.second, a.derivatives.at(derivative.first), relative*(10+10*std::fabs(b.energy)+std::fabs(derivative.second)+0.1*size)) << derivative.first;
+            EXPECT_NEAR(derivative.second, a.derivatives.at(derivative.first), relative * (10 + 10 * std::fabs(b.energy) + std::fabs(derivative.second) + 0.1 * size))
+                << derivative.first;
     }
 
     /// Forces against central differences of the energy, dU/ds and dU/dkT against differences in the parameters. Needs double precision.
@@ -240,18 +242,18 @@ protected:
                     context.setPositions(moved);
                     energy[side] = context.getState(State::Energy).getPotentialEnergy();
                 }
-                ASSERT_NEAR(-(energy[1]-energy[0])/(2*h), e.forces[i][k], 1e-6*(size+std::fabs(e.energy)+1)) << "particle " << i << ", axis " << k;
+                ASSERT_NEAR(-(energy[1] - energy[0]) / (2 * h), e.forces[i][k], 1e-6 * (size + std::fabs(e.energy) + 1)) << "particle " << i << ", axis " << k;
             }
         context.setPositions(positions);
         for (const std::string& name : {parameter, SpacetimeForce::KT()}) {
             double value = context.getParameter(name), energy[2];
             for (int side = 0; side < 2; side++) {
-                context.setParameter(name, value+(side == 0 ? -h : h));
+                context.setParameter(name, value + (side == 0 ? -h : h));
                 energy[side] = context.getState(State::Energy).getPotentialEnergy();
             }
             context.setParameter(name, value);
-            double expected = (energy[1]-energy[0])/(2*h);
-            EXPECT_NEAR(expected, e.derivatives.at(name), 1e-6*(1+std::fabs(expected)+std::fabs(e.energy))) << name;
+            double expected = (energy[1] - energy[0]) / (2 * h);
+            EXPECT_NEAR(expected, e.derivatives.at(name), 1e-6 * (1 + std::fabs(expected) + std::fabs(e.energy))) << name;
         }
     }
 
@@ -266,12 +268,12 @@ protected:
         State expected = reference.getState(State::Forces | State::Energy, false, groups);
         // Trajectories differ from run to run where sums are made in changing order, and may pass shapes that magnify the rounding of positions in single precision.
         // What goes wrong with order or images is off by the force itself.
-        double size = norm(expected.getForces()), allowed = tolerance(1e-8, 1e-3)*(10+size);
+        double size = norm(expected.getForces()), allowed = tolerance(1e-8, 1e-3) * (10 + size);
         EXPECT_GT(size, 1) << "round " << round;
         EXPECT_NEAR(expected.getPotentialEnergy(), state.getPotentialEnergy(), allowed) << "round " << round;
         double worst = 0;
         for (size_t k = 0; k < state.getForces().size(); k++) {
-            Vec3 difference = expected.getForces()[k]-state.getForces()[k];
+            Vec3 difference = expected.getForces()[k] - state.getForces()[k];
             worst = std::max(worst, std::sqrt(difference.dot(difference)));
         }
         EXPECT_LE(worst, allowed) << "round " << round;
@@ -293,18 +295,18 @@ protected:
         ASSERT_EQ(same.size(), values.size());
         for (size_t i = 0; i < values.size(); i++) {
             // Either side of a seam is right.
-            int variable = static_cast<int>(i)%force.getNumVariables();
+            int variable = static_cast<int>(i) % force.getNumVariables();
             double period = 0;
             if (force.getVariableType(variable) == SpacetimeForce::Torsion)
-                period = 2*M_PI;
+                period = 2 * M_PI;
             else if (force.getVariableType(variable) == SpacetimeForce::Coordinate) {
                 int site, axis;
                 double shift, scale;
                 force.getCoordinateParameters(variable, site, axis, period, shift, scale);
             }
-            double difference = std::fabs(values[i]-same[i]);
-            EXPECT_LT(period > 0 ? std::min(difference, std::fabs(difference-period)) : difference, tolerance(1e-11, 2e-5)) << force.getVariableName(variable);
+            double difference = std::fabs(values[i] - same[i]);
+            EXPECT_LT(period > 0 ? std::min(difference, std::fabs(difference - period)) : difference, tolerance(1e-11, 2e-5)) << force.getVariableName(variable);
         }
-        EXPECT_NEAR(expected.energy, force.getBiasEnergy(*context), tolerance()*(10+std::fabs(expected.energy)));
+        EXPECT_NEAR(expected.energy, force.getBiasEnergy(*context), tolerance() * (10 + std::fabs(expected.energy)));
     }
 };

@@ -439,7 +439,8 @@ TEST(Denoiser, MetadataRoundTrip) {
     p.dataRange << NAN, -1, NAN, 2;
     const json j = p.toJson();
     EXPECT_EQ(DenoiserParameters::fromJson(j, "here").toJson(), j);
-    EXPECT_TRUE(DenoiserParameters::fromJson(json{{"format", "spacetime-model"}, {"version", 1}, {"variables", {"a", "b"}}, {"schedule", "vp"}, {"prediction", "x0"}, {"log_snr_range", {0, 1}}}, "here")
+    EXPECT_TRUE(DenoiserParameters::fromJson(
+                    json{{"format", "spacetime-model"}, {"version", 1}, {"variables", {"a", "b"}}, {"schedule", "vp"}, {"prediction", "x0"}, {"log_snr_range", {0, 1}}}, "here")
                     .variables.hasQuadratic());
     auto read = [&](const std::string& key, const json& value) {
         return [j, key, value] {

@@ -41,9 +41,7 @@ MatrixXd randomMatrix(int rows, int columns, unsigned seed, double scale = 1) {
     return MatrixXd::NullaryExpr(rows, columns, [&] { return normal(random); });
 }
 
-GaussianMixtureModel mixture(int D) {
-    return GaussianMixtureModel(randomMatrix(D, 3, D, 1.2), Vector3d(0.2, 0.4, 0.9), Vector3d(0.5, 0.2, 0.3));
-}
+GaussianMixtureModel mixture(int D) { return GaussianMixtureModel(randomMatrix(D, 3, D, 1.2), Vector3d(0.2, 0.4, 0.9), Vector3d(0.5, 0.2, 0.3)); }
 
 /// A torsion, a distance with shift and scale, a periodic coordinate, and a number.
 Variables mixed() {
@@ -127,9 +125,7 @@ TEST(DensityField, VonMisesSmoothedInClosedForm) {
             sum += std::exp(k * std::cos(2 * M_PI * i / n)) / n;
         return sum;
     };
-    auto q = [&](double phi) {
-        return std::exp(0.2) / besselI0(2) * std::exp(2 * std::cos(phi - 0.5)) + std::exp(-0.3) / besselI0(5) * std::exp(5 * std::cos(phi + 2.0));
-    };
+    auto q = [&](double phi) { return std::exp(0.2) / besselI0(2) * std::exp(2 * std::cos(phi - 0.5)) + std::exp(-0.3) / besselI0(5) * std::exp(5 * std::cos(phi + 2.0)); };
     VectorXd logP(25), score(25);
     MatrixXd phi(1, 25);
     for (int i = 0; i < 25; i++) {

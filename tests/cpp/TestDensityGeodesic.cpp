@@ -58,8 +58,7 @@ double clairautDeviation(const DensityField& field, const MatrixXd& x, double ta
     VectorXd conserved(x.cols());
     for (Eigen::Index i = 0; i < x.cols(); i++) {
         const VectorXd xi = x.col(i), ti = t.col(i);
-        const double wedge = axis.size() ? axis.dot(VectorXd(Vector3d(Vector3d(xi).cross(Vector3d(ti)))))
-                                         : std::sqrt(std::max(0.0, xi.squaredNorm() - std::pow(xi.dot(ti), 2)));
+        const double wedge = axis.size() ? axis.dot(VectorXd(Vector3d(Vector3d(xi).cross(Vector3d(ti))))) : std::sqrt(std::max(0.0, xi.squaredNorm() - std::pow(xi.dot(ti), 2)));
         conserved[i] = std::exp(-tau * (logP[i] - logP[0])) * wedge;
     }
     const auto inner = conserved.segment(2, x.cols() - 4).array();
@@ -571,8 +570,7 @@ TEST(DensityGeodesic, BadInput) {
     const ModelDensity torus(torsions, 3);
     expectError(solve(torus, Vector2d(-1.3, 1), Vector2d(-1.3 + 2 * M_PI, 1 - 2 * M_PI)), {"same"});
     // A score that is not finite on the way: where.
-    const AnalyticDensity hole(
-        2, {}, [](const VectorXd& x) { return x.norm() < 0.5 ? VectorXd(Vector2d(NAN, 0)) : VectorXd(Vector2d(0, 0)); });
+    const AnalyticDensity hole(2, {}, [](const VectorXd& x) { return x.norm() < 0.5 ? VectorXd(Vector2d(NAN, 0)) : VectorXd(Vector2d(0, 0)); });
     expectError(solve(hole, Vector2d(-1, 0), Vector2d(1, 0)), {"score", "finite", "("});
 }
 

@@ -67,13 +67,14 @@ EmpiricalModel torusSamples(int count) {
     return EmpiricalModel(Variables({Variable::torsion("a"), Variable::torsion("b")}), x, w);
 }
 
-double angleError(const MatrixXd& a, const MatrixXd& b) { return (a - b).unaryExpr([](double d) { return std::abs(std::remainder(d, 2 * M_PI)); }).maxCoeff(); }
+double angleError(const MatrixXd& a, const MatrixXd& b) {
+    return (a - b).unaryExpr([](double d) { return std::abs(std::remainder(d, 2 * M_PI)); }).maxCoeff();
+}
 
 /// Psi hidden, so that nothing but moments is left, as with many networks.
 class MomentsOnly : public PosteriorModel {
 public:
-    explicit MomentsOnly(const PosteriorModel& model, double least = -std::numeric_limits<double>::infinity())
-        : PosteriorModel(model.variables()), inner(model), least(least) {}
+    explicit MomentsOnly(const PosteriorModel& model, double least = -std::numeric_limits<double>::infinity()) : PosteriorModel(model.variables()), inner(model), least(least) {}
     bool isExact() const override { return false; }
     bool hasPsi() const override { return false; }
     double dataVariance() const override { return inner.dataVariance(); }

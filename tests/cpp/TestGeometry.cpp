@@ -18,9 +18,7 @@ namespace {
 
 const double DataMean = 0.4, DataVariance = 1.5;
 
-GaussianMixtureModel gaussian(int D) {
-    return GaussianMixtureModel(MatrixXd::Constant(D, 1, DataMean), VectorXd::Constant(1, DataVariance), VectorXd::Ones(1));
-}
+GaussianMixtureModel gaussian(int D) { return GaussianMixtureModel(MatrixXd::Constant(D, 1, DataMean), VectorXd::Constant(1, DataVariance), VectorXd::Ones(1)); }
 
 /// Mean and variance of the Gaussian posterior at eta.
 struct Posterior {
@@ -36,9 +34,7 @@ struct Posterior {
         const double D = m.size(), ya = std::sqrt(2 * D * v), yb = std::sqrt(2 * D * other.v);
         return std::sqrt(2 * D) * std::acosh(1 + ((m - other.m).squaredNorm() + (ya - yb) * (ya - yb)) / (2 * ya * yb));
     }
-    double kl(const Posterior& other) const {
-        return 0.5 * ((m - other.m).squaredNorm() / other.v + m.size() * (v / other.v - 1 - std::log(v / other.v)));
-    }
+    double kl(const Posterior& other) const { return 0.5 * ((m - other.m).squaredNorm() / other.v + m.size() * (v / other.v - 1 - std::log(v / other.v))); }
 };
 
 GaussianMixtureModel threeWells() {

@@ -195,9 +195,20 @@ TEST_F(Images, BadPicturesAndOptionsAreRefused) {
     set = bars(64);
     set.shape.width = 9;
     refused(set, small(5), "pictures of 8 x 9, 1 channel, 72 numbers each, got 64");
-    refused(bars(64, {8, 6, 1}), [] { auto o = small(5); o.unet.multipliers = {1, 1, 1}; return o; }(), "multiples of 4, got 8 x 6, 1 channel");
+    refused(
+        bars(64, {8, 6, 1}),
+        [] {
+            auto o = small(5);
+            o.unet.multipliers = {1, 1, 1};
+            return o;
+        }(),
+        "multiples of 4, got 8 x 6, 1 channel");
     refused(bars(64, {8, 8, 2}), small(5), "1 or 3 channels, got 2");
-    auto with = [](auto set) { ImageTrainingOptions o = small(5); set(o); return o; };
+    auto with = [](auto set) {
+        ImageTrainingOptions o = small(5);
+        set(o);
+        return o;
+    };
     refused(bars(64), with([](auto& o) { o.steps = 0; }), "positive number of steps");
     refused(bars(64), with([](auto& o) { o.minLogSnr = 9; }), "log-SNR range");
     refused(bars(64), with([](auto& o) { o.heldOut = 0.6; }), "held out from 0 to 0.5");

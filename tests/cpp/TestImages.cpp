@@ -111,7 +111,13 @@ TEST(Images, Folder) {
     const ImageShape shape{2, 2, 1};
     writeFile(folder + "/a.png", "not a picture", false);
     writeFile(folder + "/notes.txt", "not a picture", false);
-    expectError([&] { ImageReading r; r.skipUnreadable = true; readImages(folder, r); }, {"none of its 1", "a.png"});
+    expectError(
+        [&] {
+            ImageReading r;
+            r.skipUnreadable = true;
+            readImages(folder, r);
+        },
+        {"none of its 1", "a.png"});
     writePng(folder + "/c.PNG", VectorXd::Constant(4, 0.6), shape, false);
     writePng(folder + "/b.png", VectorXd::Constant(4, 0.2), shape, false);
     writePng(folder + "/d.png", VectorXd::Constant(6, 0.2), {2, 3, 1}, false);

@@ -129,8 +129,8 @@ TEST(MatrixFree, agreesWithTheDenseSolver) {
         o.probes = 8;
         o.measureProbes = 64;
         const MatrixFreeResult r = matrixFreeGeodesic(model, a, b, o);
-        std::printf("dense %.4f in %ld, matrix-free %.4f +- %.4f in %ld (%d iterations, residual %.2g, converged %d)\n", expected.curve.length, expected.evaluations, r.curve.length,
-                    r.measure.lengthError, r.evaluations, r.iterations, r.residual, r.converged);
+        std::printf("dense %.4f in %ld, matrix-free %.4f +- %.4f in %ld (%d iterations, residual %.2g, converged %d)\n", expected.curve.length, expected.evaluations,
+                    r.curve.length, r.measure.lengthError, r.evaluations, r.iterations, r.residual, r.converged);
         EXPECT_NEAR(measure(model, r.curve.eta()).length, expected.curve.length, 0.01 * expected.curve.length);
     }
 }

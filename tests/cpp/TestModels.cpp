@@ -195,7 +195,8 @@ TEST(Mixture, MomentsAgainstQuadrature) {
         const Eigen::Vector4d T(std::cos(a), std::sin(a), std::cos(b), std::sin(b));
         double q = 0;
         for (int k = 0; k < 5; k++)
-            q += std::exp(c.logWeights[k] + c.tilt.col(k).dot(T)) / (4 * M_PI * M_PI * std::cyl_bessel_i(0, c.tilt.col(k).head(2).norm()) * std::cyl_bessel_i(0, c.tilt.col(k).tail(2).norm()));
+            q += std::exp(c.logWeights[k] + c.tilt.col(k).dot(T)) /
+                 (4 * M_PI * M_PI * std::cyl_bessel_i(0, c.tilt.col(k).head(2).norm()) * std::cyl_bessel_i(0, c.tilt.col(k).tail(2).norm()));
         return q;
     };
     for (double l : {-1.0, 2.0, 4.0}) {
@@ -241,9 +242,7 @@ TEST(Mixture, BadComponents) {
     const Variables vars({Variable::torsion("a"), Variable::number("x")});
     const MatrixXd tilt = MatrixXd::Ones(2, 3), one = MatrixXd::Ones(1, 3);
     const VectorXd weights = VectorXd::Zero(3);
-    auto expectRefused = [&](MixtureModel::Components c, const std::string& part) {
-        expectError([&] { MixtureModel(vars, c); }, {part});
-    };
+    auto expectRefused = [&](MixtureModel::Components c, const std::string& part) { expectError([&] { MixtureModel(vars, c); }, {part}); };
     expectRefused({VectorXd(), MatrixXd(2, 0), MatrixXd(1, 0), MatrixXd(1, 0)}, "at least one component");
     expectRefused({weights, MatrixXd::Ones(4, 3), one, one}, "tilts of 2 x 3");
     expectRefused({weights, tilt, one, MatrixXd::Ones(1, 2)}, "means and precisions of 1 x 3");

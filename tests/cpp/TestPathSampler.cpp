@@ -23,7 +23,7 @@ using std::vector;
 
 namespace {
 
-const double KT_300 = 8.31446261815324e-3*300.0;
+const double KT_300 = 8.31446261815324e-3 * 300.0;
 // Stiffness of the particle's own well in kJ/mol/nm^2.
 const double STIFFNESS = 10.0;
 
@@ -31,9 +31,7 @@ const double STIFFNESS = 10.0;
 // eta = (-p/2, p m) with p from 3 to 8 and m from -0.4 to 0.5.
 class PathSamplerTest : public ::testing::Test {
 protected:
-    static void SetUpTestSuite() {
-        registerSpacetimeReferenceKernelFactories();
-    }
+    static void SetUpTestSuite() { registerSpacetimeReferenceKernelFactories(); }
     void SetUp() override {
         system.addParticle(20.0);
         auto* well = new CustomExternalForce("0.5*k*(x^2+y^2+z^2)");
@@ -51,8 +49,8 @@ protected:
     // beta times the free energy at a curve point, from the Gaussian integral over x.
     double betaF(double s) {
         vector<double> eta = force->evaluateEta(s);
-        double a = STIFFNESS/KT_300-2*eta[0], b = eta[1];
-        return 0.5*std::log(a)-b*b/(2*a);
+        double a = STIFFNESS / KT_300 - 2 * eta[0], b = eta[1];
+        return 0.5 * std::log(a) - b * b / (2 * a);
     }
 };
 
@@ -69,7 +67,7 @@ TEST_F(PathSamplerTest, WorkOfASingleMoveIsTheEnergyDifference) {
     PathSampler sampler(*force, 7);
     sampler.setStepsPerMove(7);
     EXPECT_TRUE(sampler.run(context));
-    EXPECT_NEAR(end-start, sampler.getWork(), 1e-12);
+    EXPECT_NEAR(end - start, sampler.getWork(), 1e-12);
     EXPECT_EQ(1u, sampler.getWorkProfile().size());
     EXPECT_EQ(1.0, context.getParameter("spacetime_s"));
 }
@@ -81,16 +79,19 @@ TEST_F(PathSamplerTest, WorkBalancesTheEnergy) {
         VerletIntegrator integrator(i == 0 ? 0.004 : 0.001);
         Context context(system, integrator, platform);
         context.setPositions({Vec3(0.3, 0.1, 0.2)});
-        auto totalEnergy = [&] { State state = context.getState(State::Energy); return state.getPotentialEnergy()+state.getKineticEnergy(); };
+        auto totalEnergy = [&] {
+            State state = context.getState(State::Energy);
+            return state.getPotentialEnergy() + state.getKineticEnergy();
+        };
         double before = totalEnergy();
         PathSampler sampler(*force, i == 0 ? 200 : 800);
         sampler.setStepsPerMove(i == 0 ? 2 : 8);
         sampler.run(context);
         ASSERT_GT(std::fabs(sampler.getWork()), 1.0);
-        error[i] = std::fabs(totalEnergy()-before-sampler.getWork());
+        error[i] = std::fabs(totalEnergy() - before - sampler.getWork());
     }
     EXPECT_LT(error[1], 2e-3);
-    EXPECT_LT(error[1], 0.3*error[0]+1e-6);
+    EXPECT_LT(error[1], 0.3 * error[0] + 1e-6);
 }
 
 TEST_F(PathSamplerTest, MeanAndVarianceOfTheWorkFitTheFreeEnergy) {
@@ -102,23 +103,23 @@ TEST_F(PathSamplerTest, MeanAndVarianceOfTheWorkFitTheFreeEnergy) {
     std::mt19937 random(11);
     std::normal_distribution<double> normal;
     vector<double> eta = force->evaluateEta(0);
-    double a = STIFFNESS/KT_300-2*eta[0];
+    double a = STIFFNESS / KT_300 - 2 * eta[0];
     PathSampler sampler(*force, 300);
     const int numPaths = 600;
     double sum = 0, sum2 = 0;
     for (int i = 0; i < numPaths; i++) {
-        context.setPositions({Vec3(eta[1]/a+normal(random)/std::sqrt(a), 0, 0)});
-        context.setVelocitiesToTemperature(300.0, i+1);
+        context.setPositions({Vec3(eta[1] / a + normal(random) / std::sqrt(a), 0, 0)});
+        context.setVelocitiesToTemperature(300.0, i + 1);
         sampler.run(context);
-        double w = sampler.getWork()/KT_300;
+        double w = sampler.getWork() / KT_300;
         sum += w;
-        sum2 += w*w;
+        sum2 += w * w;
     }
-    double mean = sum/numPaths, variance = (sum2-sum*mean)/(numPaths-1);
-    double dissipated = mean-(betaF(1)-betaF(0));
-    ASSERT_GT(dissipated, 0.3);   // fast enough for the test to mean something
-    double error = std::sqrt(variance/numPaths+0.5*variance*variance/numPaths);
-    EXPECT_NEAR(0.5*variance, dissipated, 4*error);
+    double mean = sum / numPaths, variance = (sum2 - sum * mean) / (numPaths - 1);
+    double dissipated = mean - (betaF(1) - betaF(0));
+    ASSERT_GT(dissipated, 0.3);  // fast enough for the test to mean something
+    double error = std::sqrt(variance / numPaths + 0.5 * variance * variance / numPaths);
+    EXPECT_NEAR(0.5 * variance, dissipated, 4 * error);
 }
 
 TEST_F(PathSamplerTest, SlowWorkIsTheFreeEnergy) {
@@ -133,12 +134,12 @@ TEST_F(PathSamplerTest, SlowWorkIsTheFreeEnergy) {
         context.setPositions({Vec3(-0.3, 0, 0)});
         sampler.run(context);
         sum += sampler.getWork();
-        sum2 += sampler.getWork()*sampler.getWork();
+        sum2 += sampler.getWork() * sampler.getWork();
     }
-    double mean = sum/numPaths, error = std::sqrt((sum2/numPaths-mean*mean)/(numPaths-1));
-    double expected = KT_300*(betaF(1)-betaF(0));
+    double mean = sum / numPaths, error = std::sqrt((sum2 / numPaths - mean * mean) / (numPaths - 1));
+    double expected = KT_300 * (betaF(1) - betaF(0));
     EXPECT_LT(error, 0.1);
-    EXPECT_NEAR(expected, mean, 4*error+0.02*KT_300);
+    EXPECT_NEAR(expected, mean, 4 * error + 0.02 * KT_300);
 }
 
 TEST_F(PathSamplerTest, Records) {
@@ -155,7 +156,7 @@ TEST_F(PathSamplerTest, Records) {
     ASSERT_EQ(50u, sampler.getVariables().size());
     ASSERT_EQ(10u, sampler.getWorkProfile().size());
     for (int i = 0; i < 50; i++)
-        EXPECT_DOUBLE_EQ((i/5+1)/10.0, sampler.getS()[i]);
+        EXPECT_DOUBLE_EQ((i / 5 + 1) / 10.0, sampler.getS()[i]);
     EXPECT_EQ(sampler.getWork(), sampler.getWorkProfile().back());
     EXPECT_EQ(vector<int>({19, 39, 49}), sampler.getEnergySteps());
     EXPECT_EQ(vector<int>({24, 49}), sampler.getFrameSteps());
@@ -167,15 +168,15 @@ TEST_F(PathSamplerTest, Records) {
     // The potential energy is the well's alone.
     double r2 = 0;
     for (int k = 3; k < 6; k++)
-        r2 += frames[k]*frames[k];
-    EXPECT_NEAR(0.5*STIFFNESS*r2, sampler.getPotentialEnergy()[2], 1e-5);
+        r2 += frames[k] * frames[k];
+    EXPECT_NEAR(0.5 * STIFFNESS * r2, sampler.getPotentialEnergy()[2], 1e-5);
     EXPECT_EQ(90, sampler.getNumGradientEvaluations());
     // Three for the record, one more for the frame that is not in it.
     EXPECT_EQ(4, sampler.getNumEnergyEvaluations());
     ASSERT_EQ(2u, sampler.getFrameEnergy().size());
     EXPECT_EQ(sampler.getPotentialEnergy()[2], sampler.getFrameEnergy()[1]);
     double x = sampler.getVariables()[49];
-    EXPECT_NEAR(-KT_300*(-4*x*x+4*x), sampler.getFrameBias()[1], 1e-12);
+    EXPECT_NEAR(-KT_300 * (-4 * x * x + 4 * x), sampler.getFrameBias()[1], 1e-12);
     EXPECT_EQ(90, context.getStepCount());
     EXPECT_NEAR(context.getState(State::Positions).getPositions()[0][0], sampler.getFinalVariables()[0], 1e-15);
 
@@ -228,22 +229,22 @@ TEST_F(PathSamplerTest, ForwardAndBackwardPathsObeyCrooks) {
     for (int direction = 0; direction < 2; direction++) {
         sampler.setBackward(direction == 1);
         vector<double> eta = force->evaluateEta(direction);
-        double a = STIFFNESS/KT_300-2*eta[0], sum = 0, sum2 = 0;
+        double a = STIFFNESS / KT_300 - 2 * eta[0], sum = 0, sum2 = 0;
         for (int i = 0; i < numPaths; i++) {
-            context.setPositions({Vec3(eta[1]/a+normal(random)/std::sqrt(a), 0, 0)});
-            context.setVelocitiesToTemperature(300.0, i+1);
+            context.setPositions({Vec3(eta[1] / a + normal(random) / std::sqrt(a), 0, 0)});
+            context.setVelocitiesToTemperature(300.0, i + 1);
             sampler.run(context);
-            double w = sampler.getWork()/KT_300;
+            double w = sampler.getWork() / KT_300;
             sum += w;
-            sum2 += w*w;
+            sum2 += w * w;
         }
-        mean[direction] = sum/numPaths;
-        variance[direction] = (sum2-sum*mean[direction])/(numPaths-1);
+        mean[direction] = sum / numPaths;
+        variance[direction] = (sum2 - sum * mean[direction]) / (numPaths - 1);
     }
-    double dF = betaF(1)-betaF(0), error = std::sqrt((variance[0]+variance[1])/numPaths*(1+0.25*(variance[0]+variance[1])));
+    double dF = betaF(1) - betaF(0), error = std::sqrt((variance[0] + variance[1]) / numPaths * (1 + 0.25 * (variance[0] + variance[1])));
     ASSERT_GT(std::fabs(dF), 0.05);
-    EXPECT_NEAR(-dF, mean[1]-0.5*variance[1], 4*error);
-    EXPECT_NEAR(0.5*(variance[0]+variance[1]), mean[0]+mean[1], 4*error);
+    EXPECT_NEAR(-dF, mean[1] - 0.5 * variance[1], 4 * error);
+    EXPECT_NEAR(0.5 * (variance[0] + variance[1]), mean[0] + mean[1], 4 * error);
 }
 
 TEST_F(PathSamplerTest, StepsForLength) {
@@ -251,8 +252,8 @@ TEST_F(PathSamplerTest, StepsForLength) {
     EXPECT_EQ(1001, PathSampler::stepsForLength(100, 10.001));
     EXPECT_EQ(1005, PathSampler::stepsForLength(100, 10.001, 5));
     // 0.1*3 is a little more than 0.3: rounding must not cost a whole move.
-    EXPECT_EQ(3, PathSampler::stepsForLength(10, 0.1*3));
-    for (double bad : {0.0, -1.0, (double) NAN, (double) INFINITY}) {
+    EXPECT_EQ(3, PathSampler::stepsForLength(10, 0.1 * 3));
+    for (double bad : {0.0, -1.0, (double)NAN, (double)INFINITY}) {
         expectError<OpenMM::OpenMMException>([&] { PathSampler::stepsForLength(bad, 1); }, {"positive number of steps"});
         expectError<OpenMM::OpenMMException>([&] { PathSampler::stepsForLength(100, bad); }, {"positive length"});
     }
@@ -264,9 +265,9 @@ TEST_F(PathSamplerTest, FarStartIsRefusedOrPulled) {
     Context context(system, integrator, platform);
     // At s = 0 precision 3, centre -0.4, width 0.577.
     PathSampler sampler(*force, 100);
-    context.setPositions({Vec3(-0.4+4.9/std::sqrt(3.0), 0, 0)});
+    context.setPositions({Vec3(-0.4 + 4.9 / std::sqrt(3.0), 0, 0)});
     sampler.checkStart(context);
-    context.setPositions({Vec3(-0.4+5.1/std::sqrt(3.0), 0, 0)});
+    context.setPositions({Vec3(-0.4 + 5.1 / std::sqrt(3.0), 0, 0)});
     vector<string> message = {"variable \"x\" is 2.54", "s = 0 is centred at -0.4", "width of 0.577", "5.1 widths", "at most 5"};
     expectError<OpenMM::OpenMMException>([&] { sampler.checkStart(context); }, message);
     expectError<OpenMM::OpenMMException>([&] { sampler.run(context); }, message);
@@ -290,7 +291,7 @@ TEST_F(PathSamplerTest, FarStartIsRefusedOrPulled) {
         ;
     EXPECT_EQ(KT_300, context.getParameter("spacetime_kT"));
     EXPECT_EQ(100u, sampler.getS().size());
-    EXPECT_LT(std::fabs(sampler.getVariables()[0]+0.4), 3);
+    EXPECT_LT(std::fabs(sampler.getVariables()[0] + 0.4), 3);
     // Too few steps to get there.
     context.setPositions({Vec3(50, 0, 0)});
     sampler.setNumPullSteps(1);
@@ -301,15 +302,15 @@ TEST_F(PathSamplerTest, FarStartIsRefusedOrPulled) {
 
 TEST_F(PathSamplerTest, DistanceOfPeriodicVariablesIsTheShortWayRound) {
     // A coordinate of period 2 with kappa 100 centred at 0.98: width 2/(2 pi 10) = 0.0318.
-    double angle = 0.98*M_PI;
-    SpacetimeForce* periodic = new SpacetimeForce({0, 1}, {100*std::cos(angle), 100*std::sin(angle), 0, 0}, 300.0);
+    double angle = 0.98 * M_PI;
+    SpacetimeForce* periodic = new SpacetimeForce({0, 1}, {100 * std::cos(angle), 100 * std::sin(angle), 0, 0}, 300.0);
     periodic->addCoordinate(0, 1, 2.0, 0.0, 1.0, "y");
     periodic->setParameterName("other");
     system.addForce(periodic);
     VerletIntegrator integrator(0.001);
     Context context(system, integrator, platform);
     PathSampler sampler(*periodic, 10);
-    context.setPositions({Vec3(0, -0.9, 0)});   // 0.12 away across the seam, 3.8 widths
+    context.setPositions({Vec3(0, -0.9, 0)});  // 0.12 away across the seam, 3.8 widths
     sampler.checkStart(context);
     context.setPositions({Vec3(0, 0.8, 0)});
     expectError<OpenMM::OpenMMException>([&] { sampler.checkStart(context); }, {"variable \"y\" is 0.8", "centred at 0.98", "5.65"});
@@ -324,11 +325,24 @@ TEST_F(PathSamplerTest, ProgressCanStopThePath) {
     context.setPositions({Vec3(0.3, 0, 0)});
     PathSampler sampler(*force, 1000);
     long long last = 0;
-    EXPECT_FALSE(sampler.run(context, [&](long long done, long long total) { EXPECT_EQ(1000, total); last = done; return done < 300; }, 100));
+    EXPECT_FALSE(sampler.run(
+        context,
+        [&](long long done, long long total) {
+            EXPECT_EQ(1000, total);
+            last = done;
+            return done < 300;
+        },
+        100));
     EXPECT_EQ(300, last);
     EXPECT_EQ(300u, sampler.getS().size());
     // And the sampler can be used again.
-    EXPECT_TRUE(sampler.run(context, [&](long long done, long long) { last = done; return true; }, 300));
+    EXPECT_TRUE(sampler.run(
+        context,
+        [&](long long done, long long) {
+            last = done;
+            return true;
+        },
+        300));
     EXPECT_EQ(1000, last);
     EXPECT_EQ(1000u, sampler.getS().size());
 }

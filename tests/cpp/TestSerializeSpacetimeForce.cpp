@@ -17,17 +17,17 @@ namespace {
 
 SpacetimeForce createForce() {
     // Numbers that no short decimal represents.
-    SpacetimeForce force({0, 1/3.0, 0.7, 1}, {-M_PI, 1/7.0, 1e-300, 2e17, -0.1, 5, 6, 7, std::exp(1.0), 9, 10, -11, 0, 0, 1/9.0, 13}, 300.1);
-    force.addCentroid({9, 5}, {1/3.0, 12});
+    SpacetimeForce force({0, 1 / 3.0, 0.7, 1}, {-M_PI, 1 / 7.0, 1e-300, 2e17, -0.1, 5, 6, 7, std::exp(1.0), 9, 10, -11, 0, 0, 1 / 9.0, 13}, 300.1);
+    force.addCentroid({9, 5}, {1 / 3.0, 12});
     force.addCentroid({6, 7, 8});
-    force.addFrame({-2, 3, 9}, {Vec3(0, 1/7.0, 1), Vec3(2, 1e-9, 4), Vec3(-1, 2, 3)}, {1, 2/3.0, 4});
+    force.addFrame({-2, 3, 9}, {Vec3(0, 1 / 7.0, 1), Vec3(2, 1e-9, 4), Vec3(-1, 2, 3)}, {1, 2 / 3.0, 4});
     force.addFrame({0, 1, 2}, {Vec3(0, 1, 1), Vec3(2, 1, 4), Vec3(-1, 2, 3)});
     force.addTorsion(3, 2, 1, 0, "phi & <psi>");
-    force.addCoordinate(4, 2, 0.0, 1/3.0, 0.2);
-    force.addAngle(-1, 2, -2, 0.1, 1/6.0);
+    force.addCoordinate(4, 2, 0.0, 1 / 3.0, 0.2);
+    force.addAngle(-1, 2, -2, 0.1, 1 / 6.0);
     force.addDistance(-1, 4, 0.7, 3, "d");
-    force.addPosition(-2, 1, 0, 0.25, 2/3.0);
-    force.addWalker(10, 0.1, 1/3.0);
+    force.addPosition(-2, 1, 0, 0.25, 2 / 3.0);
+    force.addWalker(10, 0.1, 1 / 3.0);
     force.addWalker(0);
     force.setName("my bias");
     force.setForceGroup(7);
@@ -75,24 +75,24 @@ TEST(SerializeSpacetimeForce, RoundTripIsExact) {
     EXPECT_EQ(4, particle);
     EXPECT_EQ(2, axis);
     EXPECT_EQ(0.0, period);
-    EXPECT_EQ(1/3.0, shift);
+    EXPECT_EQ(1 / 3.0, shift);
     EXPECT_EQ(0.2, scale);
     copy->getAngleParameters(2, p1, p2, p3, shift, scale);
     EXPECT_EQ(vector<int>({-1, 2, -2}), vector<int>({p1, p2, p3}));
-    EXPECT_EQ(1/6.0, scale);
+    EXPECT_EQ(1 / 6.0, scale);
     copy->getDistanceParameters(3, p1, p2, shift, scale);
     EXPECT_EQ(vector<int>({-1, 4}), vector<int>({p1, p2}));
     EXPECT_EQ(0.7, shift);
     int frame;
     copy->getPositionParameters(4, p1, axis, frame, shift, scale);
     EXPECT_EQ(vector<int>({-2, 1, 0}), vector<int>({p1, axis, frame}));
-    EXPECT_EQ(2/3.0, scale);
+    EXPECT_EQ(2 / 3.0, scale);
     vector<int> sites;
     vector<double> weights;
     vector<Vec3> reference;
     copy->getCentroidParameters(-1, sites, weights);
     EXPECT_EQ(vector<int>({9, 5}), sites);
-    EXPECT_EQ(vector<double>({1/3.0, 12}), weights);
+    EXPECT_EQ(vector<double>({1 / 3.0, 12}), weights);
     copy->getCentroidParameters(-2, sites, weights);
     EXPECT_EQ(3u, sites.size());
     EXPECT_TRUE(weights.empty());
@@ -100,14 +100,14 @@ TEST(SerializeSpacetimeForce, RoundTripIsExact) {
     copy->getFrameParameters(0, sites, reference, weights);
     EXPECT_EQ(vector<int>({-2, 3, 9}), sites);
     EXPECT_EQ(Vec3(2, 1e-9, 4), reference[1]);
-    EXPECT_EQ(2/3.0, weights[1]);
+    EXPECT_EQ(2 / 3.0, weights[1]);
     ASSERT_EQ(2, copy->getNumWalkers());
     int offset;
     double intercept, slope;
     copy->getWalkerParameters(0, offset, intercept, slope);
     EXPECT_EQ(10, offset);
     EXPECT_EQ(0.1, intercept);
-    EXPECT_EQ(1/3.0, slope);
+    EXPECT_EQ(1 / 3.0, slope);
     EXPECT_EQ(serialize(force), serialize(*copy));
 }
 
@@ -119,7 +119,7 @@ TEST(SerializeSpacetimeForce, FilesOfVersion1AreRead) {
     auto& force = dynamic_cast<SpacetimeForce&>(*read);
     EXPECT_EQ("phi", force.getVariableName(0));
     EXPECT_EQ(vector<double>({1, 2, 3, 4}), force.getEta());
-    EXPECT_EQ(0, force.getNumWalkers()+force.getNumCentroids()+force.getNumFrames());
+    EXPECT_EQ(0, force.getNumWalkers() + force.getNumCentroids() + force.getNumFrames());
 }
 
 TEST(SerializeSpacetimeForce, DamagedNumbersAreNamed) {

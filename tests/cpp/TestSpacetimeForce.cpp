@@ -13,18 +13,16 @@ namespace {
 
 // A dihedral written down from its definition: the angle between the projections of the outer bonds on the plane normal to the middle one.
 double dihedral(const Vec3& a, const Vec3& b, const Vec3& c, const Vec3& d) {
-    Vec3 axis = c-b;
+    Vec3 axis = c - b;
     axis /= std::sqrt(axis.dot(axis));
-    Vec3 u = a-b, v = d-c;
-    u -= axis*u.dot(axis);
-    v -= axis*v.dot(axis);
+    Vec3 u = a - b, v = d - c;
+    u -= axis * u.dot(axis);
+    v -= axis * v.dot(axis);
     return std::atan2(axis.dot(u.cross(v)), u.dot(v));
 }
 
 // Four particles, of which the first matters: PoCL crashes in OpenMM's own kernel of the kinetic energy where there is only one.
-vector<Vec3> firstAt(const Vec3& position) {
-    return {position, Vec3(1, 0, 0), Vec3(0, 1, 0), Vec3(0, 0, 1)};
-}
+vector<Vec3> firstAt(const Vec3& position) { return {position, Vec3(1, 0, 0), Vec3(0, 1, 0), Vec3(0, 0, 1)}; }
 
 }  // namespace
 
@@ -33,7 +31,7 @@ TEST_F(SpacetimeForceTest, EnergyOfTorsionsIsTheVonMisesTilt) {
     addParticles(system, 6);
     // Constant along the curve: kappa cos(phi - phi0) for two torsions.
     double kappa[] = {54.6, 7.5}, phi0[] = {-2.9, 1.1};
-    vector<double> node = {kappa[0]*std::cos(phi0[0]), kappa[0]*std::sin(phi0[0]), kappa[1]*std::cos(phi0[1]), kappa[1]*std::sin(phi0[1])};
+    vector<double> node = {kappa[0] * std::cos(phi0[0]), kappa[0] * std::sin(phi0[0]), kappa[1] * std::cos(phi0[1]), kappa[1] * std::sin(phi0[1])};
     vector<double> eta = node;
     eta.insert(eta.end(), node.begin(), node.end());
     SpacetimeForce* force = new SpacetimeForce({0, 1}, eta, 300.0);
@@ -47,12 +45,12 @@ TEST_F(SpacetimeForceTest, EnergyOfTorsionsIsTheVonMisesTilt) {
         vector<Vec3> p = randomPositions(6);
         context.setPositions(p);
         double phi = dihedral(p[0], p[1], p[2], p[3]), psi = dihedral(p[5], p[1], p[4], p[2]);
-        double expected = -KT_300*(kappa[0]*std::cos(phi-phi0[0])+kappa[1]*std::cos(psi-phi0[1]));
+        double expected = -KT_300 * (kappa[0] * std::cos(phi - phi0[0]) + kappa[1] * std::cos(psi - phi0[1]));
         double energy = context.getState(State::Energy).getPotentialEnergy();
-        EXPECT_NEAR(expected, energy, tolerance(1e-10)*KT_300*kappa[0]);
+        EXPECT_NEAR(expected, energy, tolerance(1e-10) * KT_300 * kappa[0]);
         // The energy is a pure function: neither asking again nor the other ways to ask change it.
         EXPECT_EQ(energy, context.getState(State::Energy | State::Forces).getPotentialEnergy());
-        EXPECT_NEAR(energy, force->getBiasEnergy(context), tolerance(1e-11)*KT_300*kappa[0]);
+        EXPECT_NEAR(energy, force->getBiasEnergy(context), tolerance(1e-11) * KT_300 * kappa[0]);
         vector<double> values = force->getVariableValues(context);
         EXPECT_NEAR(phi, values[0], tolerance(1e-12));
         EXPECT_NEAR(psi, values[1], tolerance(1e-12));
@@ -72,9 +70,9 @@ TEST_F(SpacetimeForceTest, EnergyOfCoordinatesIsAHarmonicWell) {
     double precision[] = {4.0, 9.0}, m[2][2] = {{0.5, -1.0}, {2.0, 0.25}};
     vector<double> eta;
     for (int i = 0; i < 2; i++) {
-        eta.push_back(-0.5*precision[i]);
+        eta.push_back(-0.5 * precision[i]);
         for (int k = 0; k < 2; k++)
-            eta.push_back(precision[i]*m[i][k]);
+            eta.push_back(precision[i] * m[i][k]);
     }
     SpacetimeForce* force = new SpacetimeForce({0, 1}, eta, 300.0);
     force->addCoordinate(0, 1, 0.0, 0.3, 0.2);
@@ -83,18 +81,18 @@ TEST_F(SpacetimeForceTest, EnergyOfCoordinatesIsAHarmonicWell) {
     auto contextPointer = createContext(system);
     Context& context = *contextPointer;
     context.setPositions({Vec3(9, 0.7, 9), Vec3(9, 9, -0.4)});
-    double d[] = {(0.7-0.3)/0.2, (-0.4+0.1)/1.5};
+    double d[] = {(0.7 - 0.3) / 0.2, (-0.4 + 0.1) / 1.5};
     for (double s : {0.0, 0.25, 1.0}) {
         context.setParameter("spacetime_s", s);
-        double p = (1-s)*precision[0]+s*precision[1], expected = 0.5*p*(d[0]*d[0]+d[1]*d[1]);
+        double p = (1 - s) * precision[0] + s * precision[1], expected = 0.5 * p * (d[0] * d[0] + d[1] * d[1]);
         for (int k = 0; k < 2; k++)
-            expected -= d[k]*((1-s)*precision[0]*m[0][k]+s*precision[1]*m[1][k]);
-        EXPECT_NEAR(KT_300*expected, context.getState(State::Energy).getPotentialEnergy(), tolerance(1e-11, 1e-3));
+            expected -= d[k] * ((1 - s) * precision[0] * m[0][k] + s * precision[1] * m[1][k]);
+        EXPECT_NEAR(KT_300 * expected, context.getState(State::Energy).getPotentialEnergy(), tolerance(1e-11, 1e-3));
     }
     EXPECT_NEAR(0.7, force->getVariableValues(context)[0], tolerance(1e-15, 1e-7));
     vector<double> t = force->getStatistic(context);
     ASSERT_EQ(3u, t.size());
-    EXPECT_NEAR(d[0]*d[0]+d[1]*d[1], t[0], tolerance(1e-13));
+    EXPECT_NEAR(d[0] * d[0] + d[1] * d[1], t[0], tolerance(1e-13));
     EXPECT_NEAR(d[0], t[1], tolerance(1e-13));
     EXPECT_NEAR(d[1], t[2], tolerance(1e-13));
 }
@@ -111,13 +109,13 @@ TEST_F(SpacetimeForceTest, AnglesAndDistancesAreMeasured) {
     for (int repeat = 0; repeat < 10; repeat++) {
         vector<Vec3> p = randomPositions(4);
         context->setPositions(p);
-        Vec3 a = p[0]-p[3], b = p[1]-p[3], r = p[0]-p[2];
-        double angle = std::acos(a.dot(b)/std::sqrt(a.dot(a)*b.dot(b))), distance = std::sqrt(r.dot(r)), d1 = (angle-1.2)/0.5, d2 = (distance-0.3)/0.1;
+        Vec3 a = p[0] - p[3], b = p[1] - p[3], r = p[0] - p[2];
+        double angle = std::acos(a.dot(b) / std::sqrt(a.dot(a) * b.dot(b))), distance = std::sqrt(r.dot(r)), d1 = (angle - 1.2) / 0.5, d2 = (distance - 0.3) / 0.1;
         vector<double> values = force->getVariableValues(*context);
         EXPECT_NEAR(angle, values[0], tolerance(1e-12));
         EXPECT_NEAR(distance, values[1], tolerance(1e-13, 1e-6));
-        double energy = KT_300*(0.5*(d1*d1+d2*d2)-0.7*d1+0.2*d2);
-        EXPECT_NEAR(energy, context->getState(State::Energy).getPotentialEnergy(), tolerance()*(1+std::fabs(energy)));
+        double energy = KT_300 * (0.5 * (d1 * d1 + d2 * d2) - 0.7 * d1 + 0.2 * d2);
+        EXPECT_NEAR(energy, context->getState(State::Energy).getPotentialEnergy(), tolerance() * (1 + std::fabs(energy)));
     }
 }
 
@@ -127,7 +125,7 @@ TEST_F(SpacetimeForceTest, PositionsAreThoseAfterTheOptimalSuperposition) {
     const vector<int> members = {7, 2, 0, 5, 3};
     const vector<double> weights = {12, 1, 14, 16, 1};
     const vector<Vec3> reference = randomPositions(5);
-    auto* force = new SpacetimeForce({0, 1}, vector<double>(2*(1+18), -0.5), 300.0);
+    auto* force = new SpacetimeForce({0, 1}, vector<double>(2 * (1 + 18), -0.5), 300.0);
     int frame = force->addFrame(members, reference, weights);
     for (int site : {7, 2, 0, 5, 3, 8})
         for (int axis = 0; axis < 3; axis++)
@@ -142,27 +140,27 @@ TEST_F(SpacetimeForceTest, PositionsAreThoseAfterTheOptimalSuperposition) {
         context->setPositions(p);
         vector<double> values = force->getVariableValues(*context);
         for (int i = 0; i < 15 && noise == 0; i++)
-            EXPECT_NEAR(reference[i/3][i%3], values[i], tolerance(1e-12, 3e-6));
+            EXPECT_NEAR(reference[i / 3][i % 3], values[i], tolerance(1e-12, 3e-6));
         // By another way: singular value decomposition (Kabsch).
         Eigen::Vector3d center = Eigen::Vector3d::Zero(), origin = center;
         double total = 0;
         auto vec = [](const Vec3& v) { return Eigen::Vector3d(v[0], v[1], v[2]); };
         for (int i = 0; i < 5; i++) {
-            center += weights[i]*vec(placed[i]);
-            origin += weights[i]*vec(reference[i]);
+            center += weights[i] * vec(placed[i]);
+            origin += weights[i] * vec(reference[i]);
             total += weights[i];
         }
         center /= total;
         origin /= total;
         Eigen::Matrix3d C = Eigen::Matrix3d::Zero();
         for (int i = 0; i < 5; i++)
-            C += weights[i]*(vec(reference[i])-origin)*(vec(placed[i])-center).transpose();
+            C += weights[i] * (vec(reference[i]) - origin) * (vec(placed[i]) - center).transpose();
         Eigen::JacobiSVD<Eigen::Matrix3d> svd(C, Eigen::ComputeFullU | Eigen::ComputeFullV);
-        Eigen::Vector3d sign(1, 1, (svd.matrixU()*svd.matrixV().transpose()).determinant() < 0 ? -1 : 1);
-        Eigen::Matrix3d R = svd.matrixU()*sign.asDiagonal()*svd.matrixV().transpose();
-        Eigen::Vector3d last = R*(vec(p[8])-center)+origin;
+        Eigen::Vector3d sign(1, 1, (svd.matrixU() * svd.matrixV().transpose()).determinant() < 0 ? -1 : 1);
+        Eigen::Matrix3d R = svd.matrixU() * sign.asDiagonal() * svd.matrixV().transpose();
+        Eigen::Vector3d last = R * (vec(p[8]) - center) + origin;
         for (int axis = 0; axis < 3; axis++)
-            EXPECT_NEAR(last[axis], values[15+axis], tolerance(1e-11, 2e-5));
+            EXPECT_NEAR(last[axis], values[15 + axis], tolerance(1e-11, 2e-5));
     }
 }
 
@@ -178,7 +176,7 @@ TEST_F(SpacetimeForceTest, CentroidsAreWeightedMeans) {
     auto context = createContext(system);
     vector<Vec3> p = randomPositions(6);
     context->setPositions(p);
-    Vec3 a = (p[4]+p[1]*12+p[0]*3)/16, b = (p[2]+p[5])/2, d = b-a;
+    Vec3 a = (p[4] + p[1] * 12 + p[0] * 3) / 16, b = (p[2] + p[5]) / 2, d = b - a;
     EXPECT_NEAR(std::sqrt(d.dot(d)), force->getVariableValues(*context)[0], tolerance(1e-13, 1e-6));
     EXPECT_NEAR(b[1], force->getVariableValues(*context)[1], tolerance(1e-13, 1e-6));
     check(system, p, 0.5);
@@ -194,10 +192,10 @@ TEST_F(SpacetimeForceTest, RandomVariables) {
         system.setDefaultPeriodicBoxVectors(box[0], box[1], box[2]);
         vector<Vec3> positions = randomPositions(count);
         system.addForce(randomForce(positions, integer(1, 6), true));
-        if (i%3 == 0)
+        if (i % 3 == 0)
             for (Vec3& p : positions)
                 for (const Vec3& v : box)
-                    p += v*integer(-1, 1);
+                    p += v * integer(-1, 1);
         check(system, positions, uniform(0.05, 0.95));
         if (HasFailure()) {
             std::printf("case %d\n", i);
@@ -211,15 +209,15 @@ TEST_F(SpacetimeForceTest, RandomVariablesPacked) {
     const int numSystems = 20, perSystem = 50, count = 14;
     for (int i = 0; i < numSystems; i++) {
         System system;
-        addParticles(system, perSystem*count);
+        addParticles(system, perSystem * count);
         system.setDefaultPeriodicBoxVectors(Vec3(2.0, 0, 0), Vec3(0.5, 1.8, 0), Vec3(-0.7, 0.4, 1.9));
         vector<Vec3> positions;
         std::map<string, double> parameters;
         for (int j = 0; j < perSystem; j++) {
             vector<Vec3> own = randomPositions(count);
             auto* force = randomForce(own, integer(1, 6), true);
-            force->addWalker(j*count);
-            force->setParameterName("s"+std::to_string(j));
+            force->addWalker(j * count);
+            force->setParameterName("s" + std::to_string(j));
             force->setTemperature(300);
             parameters[force->getParameterName()] = uniform(0.05, 0.95);
             system.addForce(force);
@@ -231,19 +229,19 @@ TEST_F(SpacetimeForceTest, RandomVariablesPacked) {
             reference->setParameter(p.first, p.second);
         }
         Evaluation expected = evaluate(*reference, positions), got = evaluate(*context, positions);
-        EXPECT_NEAR(expected.energy, got.energy, tolerance()*(100+std::fabs(expected.energy)));
+        EXPECT_NEAR(expected.energy, got.energy, tolerance() * (100 + std::fabs(expected.energy)));
         // Force by force, as sizes differ.
         for (int j = 0; j < perSystem; j++) {
-            auto part = [&](const Evaluation& e) { return vector<Vec3>(e.forces.begin()+j*count, e.forces.begin()+(j+1)*count); };
+            auto part = [&](const Evaluation& e) { return vector<Vec3>(e.forces.begin() + j * count, e.forces.begin() + (j + 1) * count); };
             vector<Vec3> a = part(expected), b = part(got);
             double size = norm(a);
             for (int k = 0; k < count; k++)
                 for (int axis = 0; axis < 3; axis++)
-                    ASSERT_NEAR(a[k][axis], b[k][axis], tolerance(1e-9, 1e-4)*(1+size)) << "system " << i << ", force " << j << ", particle " << k;
-            string name = "s"+std::to_string(j);
-            EXPECT_NEAR(expected.derivatives[name], got.derivatives[name], tolerance(1e-9, 1e-4)*(10+std::fabs(expected.derivatives[name])+size)) << name;
+                    ASSERT_NEAR(a[k][axis], b[k][axis], tolerance(1e-9, 1e-4) * (1 + size)) << "system " << i << ", force " << j << ", particle " << k;
+            string name = "s" + std::to_string(j);
+            EXPECT_NEAR(expected.derivatives[name], got.derivatives[name], tolerance(1e-9, 1e-4) * (10 + std::fabs(expected.derivatives[name]) + size)) << name;
             auto& force = dynamic_cast<const SpacetimeForce&>(system.getForce(j));
-            EXPECT_NEAR(force.getBiasEnergy(*reference), force.getBiasEnergy(*context), tolerance(1e-9, 1e-4)*(10+size)) << name;
+            EXPECT_NEAR(force.getBiasEnergy(*reference), force.getBiasEnergy(*context), tolerance(1e-9, 1e-4) * (10 + size)) << name;
         }
         if (HasFailure())
             break;
@@ -299,7 +297,7 @@ TEST_F(SpacetimeForceTest, DerivativesOfTorsionsInATriclinicBox) {
         vector<Vec3> compact = randomPositions(8, 0.5), scattered = compact;
         for (Vec3& p : scattered)
             for (const Vec3& v : box)
-                p += v*std::uniform_int_distribution<int>(-2, 2)(random);
+                p += v * std::uniform_int_distribution<int>(-2, 2)(random);
         vector<double> values[2];
         for (int i = 0; i < 2; i++) {
             auto contextPointer = createContext(system);
@@ -312,7 +310,7 @@ TEST_F(SpacetimeForceTest, DerivativesOfTorsionsInATriclinicBox) {
                 EXPECT_NEAR(values[0][i], values[1][i], tolerance(1e-10));
             }
             else {
-                EXPECT_GT(std::fabs(values[0][i]-values[1][i]), 1e-3);
+                EXPECT_GT(std::fabs(values[0][i] - values[1][i]), 1e-3);
             }
         check(system, scattered, 0.4);
     }
@@ -326,10 +324,10 @@ TEST_F(SpacetimeForceTest, PeriodicCoordinateRepeats) {
     system.addForce(force);
     auto contextPointer = createContext(system);
     Context& context = *contextPointer;
-    for (double x : {0.3, 0.3-0.8, 0.3+8.0}) {
+    for (double x : {0.3, 0.3 - 0.8, 0.3 + 8.0}) {
         context.setPositions(firstAt(Vec3(x, 0, 0)));
-        double theta = 2*M_PI*0.3/0.8;
-        EXPECT_NEAR(-KT_300*(3*std::cos(theta)+4*std::sin(theta)), context.getState(State::Energy).getPotentialEnergy(), tolerance(1e-11, 1e-4));
+        double theta = 2 * M_PI * 0.3 / 0.8;
+        EXPECT_NEAR(-KT_300 * (3 * std::cos(theta) + 4 * std::sin(theta)), context.getState(State::Energy).getPotentialEnergy(), tolerance(1e-11, 1e-4));
         EXPECT_NEAR(0.3, force->getVariableValues(context)[0], tolerance(1e-12, 2e-6));
     }
     if (tested.isDouble)
@@ -342,20 +340,20 @@ TEST_F(SpacetimeForceTest, PeriodicCoordinateRepeats) {
 TEST_F(SpacetimeForceTest, CurveStaysBetweenItsNodesAndIsSmooth) {
     vector<double> s = randomNodes(9), eta = randomEta(9, 3);
     SpacetimeForce force(s, eta, 300.0);
-    for (int i = 0; i+1 < 9; i++) {
+    for (int i = 0; i + 1 < 9; i++) {
         for (double u : {0.0, 0.1, 0.5, 0.83}) {
-            double position = s[i]+u*(s[i+1]-s[i]), h = 1e-7*(s[i+1]-s[i]);
+            double position = s[i] + u * (s[i + 1] - s[i]), h = 1e-7 * (s[i + 1] - s[i]);
             vector<double> value = force.evaluateEta(position), derivative = force.evaluateEtaDerivative(position);
-            vector<double> left = force.evaluateEta(position-h), right = force.evaluateEta(position+h);
+            vector<double> left = force.evaluateEta(position - h), right = force.evaluateEta(position + h);
             for (int k = 0; k < 3; k++) {
-                double a = eta[3*i+k], b = eta[3*(i+1)+k];
-                EXPECT_GE(value[k], std::min(a, b)-1e-12);
-                EXPECT_LE(value[k], std::max(a, b)+1e-12);
+                double a = eta[3 * i + k], b = eta[3 * (i + 1) + k];
+                EXPECT_GE(value[k], std::min(a, b) - 1e-12);
+                EXPECT_LE(value[k], std::max(a, b) + 1e-12);
                 if (u > 0) {
-                    EXPECT_NEAR((right[k]-left[k])/(2*h), derivative[k], 1e-4);
+                    EXPECT_NEAR((right[k] - left[k]) / (2 * h), derivative[k], 1e-4);
                 }
                 else if (i > 0) {
-                    EXPECT_NEAR((right[k]-value[k])/h, (value[k]-left[k])/h, 1e-2);   // C1 at the nodes
+                    EXPECT_NEAR((right[k] - value[k]) / h, (value[k] - left[k]) / h, 1e-2);  // C1 at the nodes
                 }
             }
         }
@@ -386,9 +384,9 @@ TEST_F(SpacetimeForceTest, TwoCurvesAndForceGroups) {
     addParticles(system, 4);
     SpacetimeForce* forces[2];
     for (int i = 0; i < 2; i++) {
-        forces[i] = new SpacetimeForce({0, 1}, {1.0+i, 2, 5, -3.0+i}, 300.0);
+        forces[i] = new SpacetimeForce({0, 1}, {1.0 + i, 2, 5, -3.0 + i}, 300.0);
         forces[i]->addCoordinate(0, i, 1.0);
-        forces[i]->setForceGroup(i+1);
+        forces[i]->setForceGroup(i + 1);
         system.addForce(forces[i]);
     }
     forces[0]->setDefaultS(0.25);
@@ -402,14 +400,14 @@ TEST_F(SpacetimeForceTest, TwoCurvesAndForceGroups) {
     EXPECT_NEAR(KT_300, context.getParameter(SpacetimeForce::KT()), 1e-14);
     EXPECT_NE(forces[0]->getBiasEnergy(context), forces[1]->getBiasEnergy(context));
     for (int i = 0; i < 2; i++)
-        EXPECT_NEAR(forces[i]->getBiasEnergy(context), context.getState(State::Energy, false, 1<<(i+1)).getPotentialEnergy(), tolerance(1e-12, 1e-4));
+        EXPECT_NEAR(forces[i]->getBiasEnergy(context), context.getState(State::Energy, false, 1 << (i + 1)).getPotentialEnergy(), tolerance(1e-12, 1e-4));
     EXPECT_EQ(0.0, context.getState(State::Energy, false, 1).getPotentialEnergy());
-    EXPECT_NEAR(forces[0]->getBiasEnergy(context)+forces[1]->getBiasEnergy(context), context.getState(State::Energy).getPotentialEnergy(), tolerance(1e-12, 1e-4));
+    EXPECT_NEAR(forces[0]->getBiasEnergy(context) + forces[1]->getBiasEnergy(context), context.getState(State::Energy).getPotentialEnergy(), tolerance(1e-12, 1e-4));
 
     // kT is a parameter: the bias is proportional to it.
     double before = forces[0]->getBiasEnergy(context);
-    context.setParameter(SpacetimeForce::KT(), 2*KT_300);
-    EXPECT_NEAR(2*before, forces[0]->getBiasEnergy(context), tolerance(1e-12, 1e-4));
+    context.setParameter(SpacetimeForce::KT(), 2 * KT_300);
+    EXPECT_NEAR(2 * before, forces[0]->getBiasEnergy(context), tolerance(1e-12, 1e-4));
 
     forces[1]->setTemperature(310.0);
     expectError<OpenMM::OpenMMException>([&] { createContext(system); }, {"spacetime_kT", "force 1 (SpacetimeForce)", "default"});
@@ -548,7 +546,7 @@ TEST_F(SpacetimeForceTest, SBeyondTheCurveIsAnError) {
     for (double s : {-0.3, 1.7, double(NAN)})
         expectError<OpenMM::OpenMMException>([&] { evaluate(s); }, {"SpacetimeForce", "spacetime_s must lie between 0 and 1", std::to_string(s).substr(0, 3)});
     // Rounding is forgiven.
-    EXPECT_EQ(evaluate(1).getPotentialEnergy(), evaluate(1+1e-9).getPotentialEnergy());
+    EXPECT_EQ(evaluate(1).getPotentialEnergy(), evaluate(1 + 1e-9).getPotentialEnergy());
     EXPECT_NE(0.0, evaluate(0).getEnergyParameterDerivatives().at("spacetime_s"));
     EXPECT_EQ(vector<double>({3, 1}), force->evaluateEta(0.5));
     EXPECT_EQ(vector<double>({5, 2}), force->evaluateEta(1));
@@ -563,10 +561,9 @@ TEST_F(SpacetimeForceTest, ForceAddedAfterTheContextIsAnError) {
     auto* force = new SpacetimeForce({0, 1}, {1, 1, 1, 1}, 300);
     force->addCoordinate(0, 0, 1.0);
     system.addForce(force);
-    for (auto call : vector<std::function<void()>>{[&] { force->getVariableValues(context); }, [&] { force->getStatistic(context); },
-                                                   [&] { force->getBiasEnergy(context); }, [&] { force->updateParametersInContext(context); }})
+    for (auto call : vector<std::function<void()>>{[&] { force->getVariableValues(context); }, [&] { force->getStatistic(context); }, [&] { force->getBiasEnergy(context); },
+                                                   [&] { force->updateParametersInContext(context); }})
         expectError<OpenMM::OpenMMException>(call, {"not part of the Context", "reinitialize"});
     context.reinitialize(true);
     EXPECT_NEAR(0.1, force->getVariableValues(context)[0], tolerance(1e-15, 1e-7));
 }
-

@@ -24,18 +24,18 @@ struct Chains {
         vector<std::pair<int, int>> pairs;
         int perSide = static_cast<int>(std::ceil(std::cbrt(count)));
         for (int i = 0; i < count; i++) {
-            Vec3 corner(0.58*(i%perSide), 0.58*((i/perSide)%perSide), 0.58*(i/perSide/perSide));
+            Vec3 corner(0.58 * (i % perSide), 0.58 * ((i / perSide) % perSide), 0.58 * (i / perSide / perSide));
             const Vec3 shape[] = {Vec3(0, 0, 0), Vec3(0.15, 0, 0), Vec3(0.2, 0.14, 0), Vec3(0.3, 0.15, 0.12)};
             for (int k = 0; k < 4; k++) {
                 system.addParticle(15.0);
                 nonbonded->addParticle(0.0, 0.25, 0.3);
-                positions.push_back(corner+shape[k]);
+                positions.push_back(corner + shape[k]);
                 if (k > 0) {
-                    bonds->addBond(4*i+k-1, 4*i+k, 0.15, 30000.0);
-                    pairs.push_back({4*i+k-1, 4*i+k});
+                    bonds->addBond(4 * i + k - 1, 4 * i + k, 0.15, 30000.0);
+                    pairs.push_back({4 * i + k - 1, 4 * i + k});
                 }
                 if (k > 1)
-                    angles->addAngle(4*i+k-2, 4*i+k-1, 4*i+k, 1.9, 200.0);
+                    angles->addAngle(4 * i + k - 2, 4 * i + k - 1, 4 * i + k, 1.9, 200.0);
             }
         }
         nonbonded->createExceptionsFromBonds(pairs, 0.5, 0.5);
@@ -50,31 +50,31 @@ struct Chains {
 
 // Velocities of 300 K on top of a common drift that takes everything across the box within a few hundred steps.
 vector<Vec3> driftingVelocities(int count, std::mt19937& random) {
-    std::normal_distribution<double> thermal(0, std::sqrt(8.31446e-3*300/15.0));
+    std::normal_distribution<double> thermal(0, std::sqrt(8.31446e-3 * 300 / 15.0));
     vector<Vec3> velocities;
     for (int i = 0; i < count; i++)
-        velocities.push_back(Vec3(2.0+thermal(random), -1.7+thermal(random), 1.5+thermal(random)));
+        velocities.push_back(Vec3(2.0 + thermal(random), -1.7 + thermal(random), 1.5 + thermal(random)));
     return velocities;
 }
 
 // Biases some of the chains in every way: within a chain, between chains, in space.
 SpacetimeForce* biasChains(Chains& chains) {
     auto* force = new SpacetimeForce({0, 1}, {0, 0}, 300.0);
-    int first = 4*3, second = 4*(chains.count/2), third = 4*(chains.count-2);
-    force->addCentroid({first, first+1, second+2}, {1, 2, 3});
-    force->addCentroid({third, third+1, third+2, third+3});
-    vector<Vec3> reference(chains.positions.begin()+second, chains.positions.begin()+second+4);
-    int frame = force->addFrame({second, second+1, second+2, second+3}, reference);
-    force->addTorsion(first, first+1, first+2, first+3);
+    int first = 4 * 3, second = 4 * (chains.count / 2), third = 4 * (chains.count - 2);
+    force->addCentroid({first, first + 1, second + 2}, {1, 2, 3});
+    force->addCentroid({third, third + 1, third + 2, third + 3});
+    vector<Vec3> reference(chains.positions.begin() + second, chains.positions.begin() + second + 4);
+    int frame = force->addFrame({second, second + 1, second + 2, second + 3}, reference);
+    force->addTorsion(first, first + 1, first + 2, first + 3);
     force->addDistance(-1, -2, 1.0, 1.0);
     force->addAngle(first, second, third, 1.5, 1.0);
-    force->addCoordinate(third+1, 0, 0.0, 0.5, 1.0);
+    force->addCoordinate(third + 1, 0, 0.0, 0.5, 1.0);
     force->addCoordinate(-2, 2, 1.7);
-    force->addPosition(second+3, 1, frame, 0.0, 0.5);
+    force->addPosition(second + 3, 1, frame, 0.0, 0.5);
     force->addPosition(first, 0, frame, 0.0, 0.5);
     vector<double> node = {-0.5, 20, -15, 0.3, 1.1, 0.4, 6, 4, 0.5, -0.3}, eta = node;
     for (double x : node)
-        eta.push_back(-0.5*x);
+        eta.push_back(-0.5 * x);
     eta[node.size()] = -0.4;
     force->setCurve({0, 1}, eta);
     force->setForceGroup(3);
@@ -89,7 +89,7 @@ TEST_F(SpacetimeForceTest, WalkersAreIndependentCopies) {
     std::unique_ptr<SpacetimeForce> single(randomForce(shape, 6, false));
     single->setTemperature(300);
     System system, alone;
-    addParticles(system, numWalkers*count);
+    addParticles(system, numWalkers * count);
     addParticles(alone, count);
     auto* force = new SpacetimeForce(*single);
     vector<double> intercepts, slopes;
@@ -97,42 +97,42 @@ TEST_F(SpacetimeForceTest, WalkersAreIndependentCopies) {
         // Some are held, some clamped at either end, one goes backwards.
         intercepts.push_back(k == 0 ? 0.0 : uniform(-0.3, 1.0));
         slopes.push_back(k == 1 ? 0.0 : k == 2 ? -1.0 : uniform(0, 1.5));
-        force->addWalker(((k+3)%numWalkers)*count, intercepts[k], slopes[k]);
+        force->addWalker(((k + 3) % numWalkers) * count, intercepts[k], slopes[k]);
     }
     system.addForce(force);
     alone.addForce(single.release());
     auto& original = dynamic_cast<SpacetimeForce&>(alone.getForce(0));
-    for (int i = 0; i < numWalkers*count; i++)
-        positions.push_back(shape[i%count]+Vec3(uniform(-0.05, 0.05), uniform(-0.05, 0.05), uniform(-0.05, 0.05)));
+    for (int i = 0; i < numWalkers * count; i++)
+        positions.push_back(shape[i % count] + Vec3(uniform(-0.05, 0.05), uniform(-0.05, 0.05), uniform(-0.05, 0.05)));
     auto context = createContext(system), reference = createReferenceContext(alone);
     for (double s : {0.0, 0.37, 1.0}) {
         context->setParameter("spacetime_s", s);
         Evaluation all = evaluate(*context, positions);
         vector<double> values = force->getVariableValues(*context);
-        ASSERT_EQ(numWalkers*6u, values.size());
-        ASSERT_EQ(numWalkers*static_cast<size_t>(original.getNumStatistics()), force->getStatistic(*context).size());
+        ASSERT_EQ(numWalkers * 6u, values.size());
+        ASSERT_EQ(numWalkers * static_cast<size_t>(original.getNumStatistics()), force->getStatistic(*context).size());
         double energy = 0, derivative = 0;
         for (int k = 0; k < numWalkers; k++) {
-            int offset = ((k+3)%numWalkers)*count;
-            double own = intercepts[k]+slopes[k]*s, clamped = std::min(1.0, std::max(0.0, own));
+            int offset = ((k + 3) % numWalkers) * count;
+            double own = intercepts[k] + slopes[k] * s, clamped = std::min(1.0, std::max(0.0, own));
             reference->setParameter("spacetime_s", clamped);
-            Evaluation e = evaluate(*reference, vector<Vec3>(positions.begin()+offset, positions.begin()+offset+count));
+            Evaluation e = evaluate(*reference, vector<Vec3>(positions.begin() + offset, positions.begin() + offset + count));
             energy += e.energy;
             if (own == clamped)
-                derivative += slopes[k]*e.derivatives["spacetime_s"];
+                derivative += slopes[k] * e.derivatives["spacetime_s"];
             double size = norm(e.forces);
             for (int i = 0; i < count; i++)
                 for (int axis = 0; axis < 3; axis++)
-                    ASSERT_NEAR(e.forces[i][axis], all.forces[offset+i][axis], tolerance()*(1+size)) << "walker " << k;
+                    ASSERT_NEAR(e.forces[i][axis], all.forces[offset + i][axis], tolerance() * (1 + size)) << "walker " << k;
             vector<double> expected = original.getVariableValues(*reference);
             for (int i = 0; i < 6; i++)
-                EXPECT_NEAR(expected[i], values[6*k+i], tolerance(1e-11)) << "walker " << k;
+                EXPECT_NEAR(expected[i], values[6 * k + i], tolerance(1e-11)) << "walker " << k;
         }
-        EXPECT_NEAR(energy, all.energy, tolerance()*(100+std::fabs(energy)));
-        EXPECT_NEAR(energy, force->getBiasEnergy(*context), tolerance()*(100+std::fabs(energy)));
-        EXPECT_NEAR(derivative, all.derivatives["spacetime_s"], tolerance()*(100+10*std::fabs(energy)+std::fabs(derivative)));
+        EXPECT_NEAR(energy, all.energy, tolerance() * (100 + std::fabs(energy)));
+        EXPECT_NEAR(energy, force->getBiasEnergy(*context), tolerance() * (100 + std::fabs(energy)));
+        EXPECT_NEAR(derivative, all.derivatives["spacetime_s"], tolerance() * (100 + 10 * std::fabs(energy) + std::fabs(derivative)));
     }
-    force->setWalkerParameters(0, 3*count, 0.5, 0.0);
+    force->setWalkerParameters(0, 3 * count, 0.5, 0.0);
     force->updateParametersInContext(*context);
     auto fresh = createContext(system);
     context->setParameter("spacetime_s", 0.2);
@@ -156,15 +156,15 @@ TEST_F(SpacetimeForceTest, MoleculesAreReorderedAndWrapped) {
         context->setVelocities(driftingVelocities(system.getNumParticles(), random));
         for (int i = 0; i < 13; i++) {
             integrator->step(80);
-            State state = compareOnReference(*context, *reference, 1<<3, i);
+            State state = compareOnReference(*context, *reference, 1 << 3, i);
             if (i == 12) {
-                EXPECT_GT(std::fabs(state.getPositions()[4*3][0]-chains.positions[4*3][0]), 3.0) << "it has not crossed the box: the test proves nothing";
+                EXPECT_GT(std::fabs(state.getPositions()[4 * 3][0] - chains.positions[4 * 3][0]), 3.0) << "it has not crossed the box: the test proves nothing";
             }
             if (i == 8) {
                 // Positions set by hand reset OpenMM's count of boxes without reordering.
                 vector<Vec3> again = state.getPositions();
                 context->setPositions(again);
-                compareOnReference(*context, *reference, 1<<3, i);
+                compareOnReference(*context, *reference, 1 << 3, i);
             }
         }
     }
@@ -184,7 +184,7 @@ TEST_F(SpacetimeForceTest, BarostatKeepsTheBiasRight) {
     Vec3 box[3];
     for (int i = 0; i < 6; i++) {
         integrator->step(60);
-        State state = compareOnReference(*context, *reference, 1<<3, i);
+        State state = compareOnReference(*context, *reference, 1 << 3, i);
         state.getPeriodicBoxVectors(box[0], box[1], box[2]);
     }
     EXPECT_NE(Box[0][0], box[0][0]) << "the volume never changed: the test proves nothing";
@@ -205,19 +205,22 @@ TEST_F(SpacetimeForceTest, EnergyIsConserved) {
         context->setPositions(minimized(chains.system, chains.positions));
         context->setVelocitiesToTemperature(300.0, 1);
         integrator->step(10);
-        auto total = [&] { State s = context->getState(State::Energy); return s.getPotentialEnergy()+s.getKineticEnergy(); };
+        auto total = [&] {
+            State s = context->getState(State::Energy);
+            return s.getPotentialEnergy() + s.getKineticEnergy();
+        };
         double first = 0, last = 0;
-        int steps = static_cast<int>(0.05/dt);
+        int steps = static_cast<int>(0.05 / dt);
         for (int k = 0; k < steps; k++) {
             integrator->step(1);
-            first += total()/steps;
+            first += total() / steps;
         }
-        integrator->step(static_cast<int>(1.9/dt));
+        integrator->step(static_cast<int>(1.9 / dt));
         for (int k = 0; k < steps; k++) {
             integrator->step(1);
-            last += total()/steps;
+            last += total() / steps;
         }
-        drift[i] = std::fabs(last-first);
+        drift[i] = std::fabs(last - first);
     }
     // 120 degrees of freedom hold 150 kJ/mol of kinetic energy.
     EXPECT_LT(drift[0], 1.0);
@@ -254,7 +257,7 @@ TEST_F(SpacetimeForceTest, InsideOtherForces) {
     auto* cv = new CustomCVForce("0.01*bias^2+bias");
     cv->addCollectiveVariable("bias", new SpacetimeForce(plain));
     Evaluation squared = compare(cv, positions);
-    EXPECT_NEAR(0.01*direct.energy*direct.energy+direct.energy, squared.energy, 1e-8*(100+squared.energy));
+    EXPECT_NEAR(0.01 * direct.energy * direct.energy + direct.energy, squared.energy, 1e-8 * (100 + squared.energy));
 
     // Under an alchemical transfer: half of the bias here, half with one chain displaced.
     auto* atm = new ATMForce("0.5*u0+0.5*u1");
@@ -266,18 +269,18 @@ TEST_F(SpacetimeForceTest, InsideOtherForces) {
     for (int i = 0; i < 16; i++)
         displaced[i] += Vec3(0.3, -0.1, 0.2);
     Evaluation there = compare(new SpacetimeForce(plain), displaced);
-    EXPECT_NEAR(0.5*(direct.energy+there.energy), half.energy, 1e-8*(100+std::fabs(half.energy)));
+    EXPECT_NEAR(0.5 * (direct.energy + there.energy), half.energy, 1e-8 * (100 + std::fabs(half.energy)));
 }
 
 TEST_F(SpacetimeForceTest, AsACollectiveVariableAfterReordering) {
     // The Context inside CustomCVForce sees wrapped positions only, so absolute coordinates are left out.
     Chains chains(125);
     auto* bias = new SpacetimeForce({0, 1}, {-0.5, 20, -15, 1, 1, -0.5, 20, -15, 1, 1}, 300.0);
-    int first = 4*7, second = 4*100;
-    bias->addCentroid({first, first+1, second+2});
-    bias->addTorsion(first, first+1, first+2, first+3);
+    int first = 4 * 7, second = 4 * 100;
+    bias->addCentroid({first, first + 1, second + 2});
+    bias->addTorsion(first, first + 1, first + 2, first + 3);
     bias->addDistance(-1, second);
-    bias->addAngle(first, second, second+3);
+    bias->addAngle(first, second, second + 3);
     auto* cv = new CustomCVForce("2*bias");
     cv->addCollectiveVariable("bias", bias);
     cv->setForceGroup(3);
@@ -288,7 +291,7 @@ TEST_F(SpacetimeForceTest, AsACollectiveVariableAfterReordering) {
     context->setVelocities(driftingVelocities(chains.system.getNumParticles(), random));
     for (int i = 0; i < 8; i++) {
         integrator->step(130);
-        compareOnReference(*context, *reference, 1<<3, i);
+        compareOnReference(*context, *reference, 1 << 3, i);
     }
 }
 
@@ -302,18 +305,18 @@ TEST_F(SpacetimeForceTest, VirtualSitesConstraintsAndTimeScales) {
     for (int i = 0; i < 8; i++) {
         system.addParticle(0.0);
         nonbonded.addParticle(0, 1, 0);
-        if (i%2 == 0)
-            system.setVirtualSite(first+i, new TwoParticleAverageSite(4*i, 4*i+1, 0.3, 0.7));
+        if (i % 2 == 0)
+            system.setVirtualSite(first + i, new TwoParticleAverageSite(4 * i, 4 * i + 1, 0.3, 0.7));
         else
-            system.setVirtualSite(first+i, new ThreeParticleAverageSite(4*i, 4*i+1, 4*i+2, 0.2, 0.5, 0.3));
+            system.setVirtualSite(first + i, new ThreeParticleAverageSite(4 * i, 4 * i + 1, 4 * i + 2, 0.2, 0.5, 0.3));
         positions.push_back(Vec3());
     }
     for (int i = 0; i < chains.count; i++)
-        system.addConstraint(4*i, 4*i+1, 0.15);
+        system.addConstraint(4 * i, 4 * i + 1, 0.15);
     auto* force = new SpacetimeForce({0, 1}, {-0.5, 9, -6, 1, -0.5, 9, -6, 1}, 300.0);
-    force->addCentroid({first+4, first+5, first+6});
-    force->addTorsion(first, first+1, first+2, -1);
-    force->addDistance(first+3, first+7, 1.0, 0.3);
+    force->addCentroid({first + 4, first + 5, first + 6});
+    force->addTorsion(first, first + 1, first + 2, -1);
+    force->addDistance(first + 3, first + 7, 1.0, 0.3);
     force->setForceGroup(1);
     system.addForce(force);
     auto* integrator = new CustomIntegrator(0.002);
@@ -333,8 +336,8 @@ TEST_F(SpacetimeForceTest, VirtualSitesConstraintsAndTimeScales) {
     context->applyConstraints(1e-5);
     for (int i = 0; i < 3; i++) {
         integrator->step(20);
-        State state = compareOnReference(*context, *reference, 1<<1, i);
-        Vec3 bond = state.getPositions()[5]-state.getPositions()[4];
+        State state = compareOnReference(*context, *reference, 1 << 1, i);
+        Vec3 bond = state.getPositions()[5] - state.getPositions()[4];
         EXPECT_NEAR(0.15, std::sqrt(bond.dot(bond)), 1e-5);
     }
 }
@@ -351,30 +354,30 @@ TEST_F(SpacetimeForceTest, CheckpointsAndReinitialization) {
     integrator->step(300);
     std::stringstream checkpoint;
     context->createCheckpoint(checkpoint);
-    auto energy = [&] { return context->getState(State::Energy, false, 1<<3).getPotentialEnergy(); };
+    auto energy = [&] { return context->getState(State::Energy, false, 1 << 3).getPotentialEnergy(); };
     double there = energy();
     context->setParameter("spacetime_s", 0.9);
     integrator->step(300);
-    EXPECT_GT(std::fabs(energy()-there), 1e-3);
+    EXPECT_GT(std::fabs(energy() - there), 1e-3);
     context->loadCheckpoint(checkpoint);
     EXPECT_EQ(0.4, context->getParameter("spacetime_s"));
-    EXPECT_NEAR(there, energy(), tolerance(1e-9, 1e-5)*(10+std::fabs(there)));
+    EXPECT_NEAR(there, energy(), tolerance(1e-9, 1e-5) * (10 + std::fabs(there)));
     // Again from the start, with another curve of more nodes.
     vector<double> eta = force->getEta(), longer = eta;
-    longer.insert(longer.end(), eta.begin(), eta.begin()+eta.size()/2);
+    longer.insert(longer.end(), eta.begin(), eta.begin() + eta.size() / 2);
     force->setCurve({0, 0.5, 1}, longer);
     context->reinitialize(true);
     EXPECT_EQ(0.4, context->getParameter("spacetime_s"));
     auto reference = createReferenceContext(chains.system);
     reference->setParameter("spacetime_s", 0.4);
     reference->setPositions(context->getState(State::Positions).getPositions());
-    double expected = reference->getState(State::Energy, false, 1<<3).getPotentialEnergy();
-    EXPECT_GT(std::fabs(expected-there), 1e-3);
-    EXPECT_NEAR(expected, energy(), tolerance(1e-9, 1e-4)*(10+std::fabs(expected)));
+    double expected = reference->getState(State::Energy, false, 1 << 3).getPotentialEnergy();
+    EXPECT_GT(std::fabs(expected - there), 1e-3);
+    EXPECT_NEAR(expected, energy(), tolerance(1e-9, 1e-4) * (10 + std::fabs(expected)));
     // And a curve with fewer nodes in the running Context.
     force->setCurve({0, 1}, eta);
     force->updateParametersInContext(*context);
-    EXPECT_NEAR(there, energy(), tolerance(1e-9, 1e-4)*(10+std::fabs(there)));
+    EXPECT_NEAR(there, energy(), tolerance(1e-9, 1e-4) * (10 + std::fabs(there)));
 }
 
 TEST_F(SpacetimeForceTest, MinimizationFindsTheBiasedMinimum) {
@@ -401,12 +404,12 @@ TEST_F(SpacetimeForceTest, EnergyAloneAndForcesAloneAgree) {
     chains.system.addForce(force);
     auto context = createContext(chains.system);
     context->setPositions(chains.positions);
-    State both = context->getState(State::Energy | State::Forces, false, 1<<3);
-    EXPECT_EQ(both.getPotentialEnergy(), context->getState(State::Energy, false, 1<<3).getPotentialEnergy());
-    vector<Vec3> forces = context->getState(State::Forces, false, 1<<3).getForces();
+    State both = context->getState(State::Energy | State::Forces, false, 1 << 3);
+    EXPECT_EQ(both.getPotentialEnergy(), context->getState(State::Energy, false, 1 << 3).getPotentialEnergy());
+    vector<Vec3> forces = context->getState(State::Forces, false, 1 << 3).getForces();
     // Measuring leaves forces alone.
     force->getVariableValues(*context);
-    vector<Vec3> after = context->getState(State::Forces, false, 1<<3).getForces();
+    vector<Vec3> after = context->getState(State::Forces, false, 1 << 3).getForces();
     for (size_t i = 0; i < forces.size(); i++) {
         EXPECT_EQ(both.getForces()[i], forces[i]);
         EXPECT_EQ(forces[i], after[i]);
@@ -415,6 +418,6 @@ TEST_F(SpacetimeForceTest, EnergyAloneAndForcesAloneAgree) {
     auto reference = createReferenceContext(chains.system);
     reference->setPositions(chains.positions);
     double expected = reference->getState(State::ParameterDerivatives).getEnergyParameterDerivatives().at("spacetime_s");
-    EXPECT_NEAR(expected, context->getState(State::ParameterDerivatives).getEnergyParameterDerivatives().at("spacetime_s"), tolerance()*(100+std::fabs(expected)));
+    EXPECT_NEAR(expected, context->getState(State::ParameterDerivatives).getEnergyParameterDerivatives().at("spacetime_s"), tolerance() * (100 + std::fabs(expected)));
     EXPECT_EQ(0.0, context->getState(State::ParameterDerivatives, false, 1).getEnergyParameterDerivatives().at("spacetime_s"));
 }

@@ -293,7 +293,16 @@ TEST_F(Training, ResumesAsIfItHadNeverStopped) {
     other.resume = true;
     other.seed = 9;
     EXPECT_THROW(train(data, other, path("parts")), std::invalid_argument) << "the checkpoint of another seed";
-    EXPECT_THROW(train(vonMises(2.1, 1), [&] { TrainingOptions r = o; r.resume = true; return r; }(), path("parts")), std::invalid_argument) << "of other samples";
+    EXPECT_THROW(train(
+                     vonMises(2.1, 1),
+                     [&] {
+                         TrainingOptions r = o;
+                         r.resume = true;
+                         return r;
+                     }(),
+                     path("parts")),
+                 std::invalid_argument)
+        << "of other samples";
     // An orderly stop leaves a model and a checkpoint.
     TrainingOptions again = o;
     again.resume = true;

@@ -14,7 +14,7 @@ class CommonSpacetimeKernelFactory : public OpenMM::KernelFactory {
 public:
     OpenMM::KernelImpl* createKernelImpl(std::string name, const OpenMM::Platform& platform, OpenMM::ContextImpl& context) const override {
         if (name != CalcSpacetimeForceKernel::Name())
-            throw OpenMM::OpenMMException("CommonSpacetimeKernelFactory: expected the kernel name "+CalcSpacetimeForceKernel::Name()+", but got "+name);
+            throw OpenMM::OpenMMException("CommonSpacetimeKernelFactory: expected the kernel name " + CalcSpacetimeForceKernel::Name() + ", but got " + name);
         auto& data = *static_cast<typename PlatformClass::PlatformData*>(context.getPlatformData());
         return new CommonCalcSpacetimeForceKernel(name, platform, *data.contexts[0]);
     }

@@ -25,15 +25,12 @@ static const int INCLUDE_FORCES = 1, INCLUDE_ENERGY = 2, INCLUDE_DERIVATIVES = 4
  */
 class CommonCalcSpacetimeForceKernel::ForceInfo : public ComputeForceInfo {
 public:
-    explicit ForceInfo(const VariableSet& variables) : variables(variables) {
-    }
-    int getNumParticleGroups() override {
-        return static_cast<int>(variables.getWalkers().size());
-    }
+    explicit ForceInfo(const VariableSet& variables) : variables(variables) {}
+    int getNumParticleGroups() override { return static_cast<int>(variables.getWalkers().size()); }
     void getParticlesInGroup(int index, vector<int>& particles) override {
         particles.clear();
         for (const VariableSet::Entry& entry : variables.getEntries())
-            particles.push_back(entry.particle+variables.getWalkers()[index].offset);
+            particles.push_back(entry.particle + variables.getWalkers()[index].offset);
     }
 
 private:
@@ -41,7 +38,7 @@ private:
 };
 
 void CommonCalcSpacetimeForceKernel::initializeReals(ComputeArray& array, size_t size, const string& name, int components) {
-    array.initialize(cc, std::max<size_t>(size, 1), components*(cc.getUseDoublePrecision() ? sizeof(double) : sizeof(float)), name);
+    array.initialize(cc, std::max<size_t>(size, 1), components * (cc.getUseDoublePrecision() ? sizeof(double) : sizeof(float)), name);
 }
 
 void CommonCalcSpacetimeForceKernel::uploadReals(ComputeArray& array, const vector<double>& contents) {
@@ -78,24 +75,24 @@ void CommonCalcSpacetimeForceKernel::initialize(const System& system, const Spac
     // The curve and the variables.
 
     initializeReals(nodes, numNodes, "spacetimeNodes");
-    initializeReals(curveValues, numNodes*m, "spacetimeCurve");
-    initializeReals(slopes, numNodes*m, "spacetimeSlopes");
+    initializeReals(curveValues, numNodes * m, "spacetimeCurve");
+    initializeReals(slopes, numNodes * m, "spacetimeSlopes");
     initializeReals(walkers, numWalkers, "spacetimeWalkers", 2);
-    initializeReals(eta, numWalkers*m, "spacetimeEta");
-    initializeReals(etaDerivative, numWalkers*m, "spacetimeEtaDerivative");
+    initializeReals(eta, numWalkers * m, "spacetimeEta");
+    initializeReals(etaDerivative, numWalkers * m, "spacetimeEtaDerivative");
     initializeReals(scales, numVariables, "spacetimeScales", 4);
-    initializeReals(values, numWalkers*numVariables, "spacetimeValues");
+    initializeReals(values, numWalkers * numVariables, "spacetimeValues");
     vector<mm_int4> typeContents, siteContents;
     for (int i = 0; i < variables.size(); i++) {
         const VariableSet::Variable& v = variables[i];
-        typeContents.push_back(mm_int4(v.type, v.offset, v.axis, v.isInFrame ? -1-v.frame : v.frame));
+        typeContents.push_back(mm_int4(v.type, v.offset, v.axis, v.isInFrame ? -1 - v.frame : v.frame));
         vector<int> s = v.sites;
         s.resize(4, 0);
         siteContents.push_back(mm_int4(s[0], s[1], s[2], s[3]));
     }
     initializeWith(types, typeContents, "spacetimeTypes");
     initializeWith(sites, siteContents, "spacetimeSites");
-    entries.initialize<mm_int4>(cc, numWalkers*numEntries, "spacetimeEntries");
+    entries.initialize<mm_int4>(cc, numWalkers * numEntries, "spacetimeEntries");
 
     // Centroids. Weights are numbered like entries, and those of single sites not used.
 
@@ -103,19 +100,19 @@ void CommonCalcSpacetimeForceKernel::initialize(const System& system, const Spac
     vector<int> owners(numEntries, 0);
     vector<double> w(variables.getNumSingleSites(), 1.0);
     for (const VariableSet::Centroid& c : variables.getCentroids()) {
-        int last = c.first+static_cast<int>(c.weights.size());
-        std::fill(owners.begin()+c.first, owners.begin()+last, static_cast<int>(ranges.size()));
+        int last = c.first + static_cast<int>(c.weights.size());
+        std::fill(owners.begin() + c.first, owners.begin() + last, static_cast<int>(ranges.size()));
         ranges.push_back(mm_int2(c.first, last));
         w.insert(w.end(), c.weights.begin(), c.weights.end());
     }
-    numMembers = static_cast<int>(numEntries)-variables.getNumSingleSites();
-    size_t numCentroids = numWalkers*ranges.size();
+    numMembers = static_cast<int>(numEntries) - variables.getNumSingleSites();
+    size_t numCentroids = numWalkers * ranges.size();
     initializeWith(centroidRanges, ranges, "spacetimeCentroidRanges");
     initializeWith(centroidOfEntry, owners, "spacetimeCentroidOfEntry");
     initializeReals(weights, w.size(), "spacetimeWeights");
     uploadReals(weights, w);
     initializeReals(centroids, numCentroids, "spacetimeCentroids", 4);
-    centroidForces.initialize<long long>(cc, std::max<size_t>(3*numCentroids, 1), "spacetimeCentroidForces");
+    centroidForces.initialize<long long>(cc, std::max<size_t>(3 * numCentroids, 1), "spacetimeCentroidForces");
 
     // Frames.
 
@@ -123,18 +120,18 @@ void CommonCalcSpacetimeForceKernel::initialize(const System& system, const Spac
     vector<int> siteList;
     vector<double> positions;
     for (const VariableSet::Frame& f : variables.getFrames()) {
-        ranges.push_back(mm_int2(static_cast<int>(siteList.size()), static_cast<int>(siteList.size()+f.sites.size())));
+        ranges.push_back(mm_int2(static_cast<int>(siteList.size()), static_cast<int>(siteList.size() + f.sites.size())));
         siteList.insert(siteList.end(), f.sites.begin(), f.sites.end());
         for (size_t i = 0; i < f.sites.size(); i++)
             positions.insert(positions.end(), {f.reference[i][0], f.reference[i][1], f.reference[i][2], f.weights[i]});
     }
-    size_t numFrames = numWalkers*ranges.size();
+    size_t numFrames = numWalkers * ranges.size();
     initializeWith(frameRanges, ranges, "spacetimeFrameRanges");
     initializeReals(reference, siteList.size(), "spacetimeReference", 4);
     uploadReals(reference, positions);
     initializeWith(frameSites, siteList, "spacetimeFrameSites");
-    initializeReals(frames, numFrames*FRAME_SIZE, "spacetimeFrames");
-    frameForces.initialize<long long>(cc, std::max<size_t>(numFrames*FRAME_FORCE_SIZE, 1), "spacetimeFrameForces");
+    initializeReals(frames, numFrames * FRAME_SIZE, "spacetimeFrames");
+    frameForces.initialize<long long>(cc, std::max<size_t>(numFrames * FRAME_FORCE_SIZE, 1), "spacetimeFrameForces");
     uploadParameters(force);
 }
 
@@ -151,7 +148,7 @@ void CommonCalcSpacetimeForceKernel::uploadParameters(const SpacetimeForce& forc
     for (int i = 0; i < variables.size(); i++) {
         const VariableSet::Variable& v = variables[i];
         double last = (v.type == SpacetimeForce::Position ? variables.getFrames()[v.frame].center[v.axis] : v.period);
-        contents.insert(contents.end(), {v.shift, 1/v.scale, v.isLifted() ? 2*M_PI/v.period : 0.0, last});
+        contents.insert(contents.end(), {v.shift, 1 / v.scale, v.isLifted() ? 2 * M_PI / v.period : 0.0, last});
     }
     uploadReals(scales, contents);
     lastS = -1;
@@ -207,7 +204,7 @@ void CommonCalcSpacetimeForceKernel::createKernels() {
         for (int i = 0; i < count; i++)
             kernel->addArg();
         numArgs += count;
-        return numArgs-count;
+        return numArgs - count;
     };
 
     curveKernel = start("evaluateCurve");
@@ -216,10 +213,10 @@ void CommonCalcSpacetimeForceKernel::createKernels() {
 
     variableKernel = start("computeVariables");
     addEmpty(2);
-    add(numWalkers, numVariables, m, numEntries, numCentroids, numFrames, numSingleSites, types, sites, scales, entries, centroids, frames, eta, etaDerivative,
-        values, centroidForces, frameForces, cc.getLongForceBuffer(), cc.getEnergyBuffer(), cc.getEnergyParamDerivBuffer());
+    add(numWalkers, numVariables, m, numEntries, numCentroids, numFrames, numSingleSites, types, sites, scales, entries, centroids, frames, eta, etaDerivative, values,
+        centroidForces, frameForces, cc.getLongForceBuffer(), cc.getEnergyBuffer(), cc.getEnergyParamDerivBuffer());
     const vector<string>& names = cc.getEnergyParamDerivNames();
-    auto indexOf = [&](const string& name) { return static_cast<int>(std::find(names.begin(), names.end(), name)-names.begin()); };
+    auto indexOf = [&](const string& name) { return static_cast<int>(std::find(names.begin(), names.end(), name) - names.begin()); };
     add(static_cast<int>(names.size()), indexOf(parameterName), indexOf(SpacetimeForce::KT()), cc.getPosq());
     variableBox = addEmpty(5);
 
@@ -232,8 +229,7 @@ void CommonCalcSpacetimeForceKernel::createKernels() {
     }
     if (numFrames > 0) {
         frameKernel = start("computeFrames");
-        add(numWalkers, numFrames, numEntries, numCentroids, numSingleSites, entries, centroids, frameRanges, frameSites, reference, frames, frameForces,
-            cc.getPosq());
+        add(numWalkers, numFrames, numEntries, numCentroids, numSingleSites, entries, centroids, frameRanges, frameSites, reference, frames, frameForces, cc.getPosq());
         frameBox = addEmpty(5);
         frameForceKernel = start("applyFrameForces");
         add(numWalkers, numFrames, numEntries, numCentroids, numSingleSites, entries, frameRanges, frameSites, reference, frames, frameForces, centroidForces,
@@ -254,12 +250,12 @@ void CommonCalcSpacetimeForceKernel::setReal(ComputeKernel& kernel, int index, d
 void CommonCalcSpacetimeForceKernel::setBox(ComputeKernel& kernel, int firstArg) {
     Vec3 a, b, c;
     cc.getPeriodicBoxVectors(a, b, c);
-    const Vec3 rows[] = {Vec3(a[0], b[1], c[2]), Vec3(1/a[0], 1/b[1], 1/c[2]), a, b, c};
+    const Vec3 rows[] = {Vec3(a[0], b[1], c[2]), Vec3(1 / a[0], 1 / b[1], 1 / c[2]), a, b, c};
     for (int i = 0; i < 5; i++) {
         if (cc.getUseDoublePrecision())
-            kernel->setArg(firstArg+i, mm_double4(rows[i][0], rows[i][1], rows[i][2], 0));
+            kernel->setArg(firstArg + i, mm_double4(rows[i][0], rows[i][1], rows[i][2], 0));
         else
-            kernel->setArg(firstArg+i, mm_float4(static_cast<float>(rows[i][0]), static_cast<float>(rows[i][1]), static_cast<float>(rows[i][2]), 0.0f));
+            kernel->setArg(firstArg + i, mm_float4(static_cast<float>(rows[i][0]), static_cast<float>(rows[i][1]), static_cast<float>(rows[i][2]), 0.0f));
     }
 }
 
@@ -273,14 +269,14 @@ void CommonCalcSpacetimeForceKernel::followReordering() {
     auto offsetOf = [&](const VariableSet::Entry& entry, int index, int first) {
         // Most variables depend on relative places alone: counting boxes from the walker's first particle keeps numbers small, which single precision needs.
         mm_int4 c = cells[index], c0 = (entry.isAbsolute ? mm_int4(0, 0, 0, 0) : cells[first]);
-        return mm_int4(index, c.x-c0.x, c.y-c0.y, c.z-c0.z);
+        return mm_int4(index, c.x - c0.x, c.y - c0.y, c.z - c0.z);
     };
     bool isCurrent = !placed.empty();
     for (int k = 0; k < numWalkers && isCurrent; k++) {
-        const mm_int4* own = &placed[k*all.size()];
+        const mm_int4* own = &placed[k * all.size()];
         for (size_t i = 0; i < all.size() && isCurrent; i++) {
             mm_int4 now = offsetOf(all[i], own[i].x, own[0].x);
-            isCurrent = (order[own[i].x] == all[i].particle+variables.getWalkers()[k].offset && now.y == own[i].y && now.z == own[i].z && now.w == own[i].w);
+            isCurrent = (order[own[i].x] == all[i].particle + variables.getWalkers()[k].offset && now.y == own[i].y && now.z == own[i].z && now.w == own[i].w);
         }
     }
     if (isCurrent)
@@ -291,7 +287,7 @@ void CommonCalcSpacetimeForceKernel::followReordering() {
     placed.clear();
     for (const VariableSet::Walker& walker : variables.getWalkers())
         for (const VariableSet::Entry& entry : all)
-            placed.push_back(offsetOf(entry, place[entry.particle+walker.offset], place[all[0].particle+walker.offset]));
+            placed.push_back(offsetOf(entry, place[entry.particle + walker.offset], place[all[0].particle + walker.offset]));
     entries.upload(placed);
 }
 
@@ -299,7 +295,7 @@ void CommonCalcSpacetimeForceKernel::moveTo(double s) {
     if (s == lastS)
         return;
     setReal(curveKernel, 0, s);
-    curveKernel->execute(numWalkers*variables.getNumStatistics());
+    curveKernel->execute(numWalkers * variables.getNumStatistics());
     lastS = s;
 }
 
@@ -312,27 +308,27 @@ void CommonCalcSpacetimeForceKernel::evaluate(ContextImpl& context, int include)
     int numCentroids = static_cast<int>(variables.getCentroids().size()), numFrames = static_cast<int>(variables.getFrames().size());
     if (numCentroids > 0) {
         setBox(centroidKernel, centroidBox);
-        centroidKernel->execute(numWalkers*numCentroids*blockSize, blockSize);
+        centroidKernel->execute(numWalkers * numCentroids * blockSize, blockSize);
     }
     if (numFrames > 0) {
         setBox(frameKernel, frameBox);
-        frameKernel->execute(numWalkers*numFrames*blockSize, blockSize);
+        frameKernel->execute(numWalkers * numFrames * blockSize, blockSize);
     }
     variableKernel->setArg(0, include);
     setReal(variableKernel, 1, context.getParameter(SpacetimeForce::KT()));
     setBox(variableKernel, variableBox);
-    variableKernel->execute(numWalkers*variables.size());
-    if ((include&INCLUDE_FORCES) == 0)
+    variableKernel->execute(numWalkers * variables.size());
+    if ((include & INCLUDE_FORCES) == 0)
         return;
     if (numFrames > 0)
-        frameForceKernel->execute(numWalkers*numFrames*blockSize, blockSize);
+        frameForceKernel->execute(numWalkers * numFrames * blockSize, blockSize);
     if (numCentroids > 0)
-        centroidForceKernel->execute(numWalkers*numMembers);
+        centroidForceKernel->execute(numWalkers * numMembers);
 }
 
 double CommonCalcSpacetimeForceKernel::execute(ContextImpl& context, bool includeForces, bool includeEnergy) {
     ContextSelector selector(cc);
-    evaluate(context, (includeForces ? INCLUDE_FORCES : 0)+(includeEnergy ? INCLUDE_ENERGY : 0)+INCLUDE_DERIVATIVES);
+    evaluate(context, (includeForces ? INCLUDE_FORCES : 0) + (includeEnergy ? INCLUDE_ENERGY : 0) + INCLUDE_DERIVATIVES);
     return 0.0;
 }
 

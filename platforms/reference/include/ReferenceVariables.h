@@ -43,7 +43,7 @@ private:
         OpenMM::Vec3 inverse[3];
         OpenMM::Vec3 force, torque;
         OpenMM::Vec3 rotate(const OpenMM::Vec3& v) const { return OpenMM::Vec3(rotation[0].dot(v), rotation[1].dot(v), rotation[2].dot(v)); }
-        OpenMM::Vec3 rotateBack(const OpenMM::Vec3& v) const { return rotation[0]*v[0]+rotation[1]*v[1]+rotation[2]*v[2]; }
+        OpenMM::Vec3 rotateBack(const OpenMM::Vec3& v) const { return rotation[0] * v[0] + rotation[1] * v[1] + rotation[2] * v[2]; }
     };
     void place(const OpenMM::Vec3* positions);
     void superpose(const VariableSet::Frame& frame, const OpenMM::Vec3* positions, FrameState& state) const;

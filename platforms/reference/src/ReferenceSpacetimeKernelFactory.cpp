@@ -6,8 +6,7 @@
 
 using namespace OpenMM;
 
-extern "C" void registerPlatforms() {
-}
+extern "C" void registerPlatforms() {}
 
 // Every plugin exports registerKernelFactories(), so a call to it by that name may end in another plugin.
 static void registerFactories() {
@@ -18,20 +17,16 @@ static void registerFactories() {
     }
 }
 
-extern "C" void registerKernelFactories() {
-    registerFactories();
-}
+extern "C" void registerKernelFactories() { registerFactories(); }
 
-extern "C" void registerSpacetimeReferenceKernelFactories() {
-    registerFactories();
-}
+extern "C" void registerSpacetimeReferenceKernelFactories() { registerFactories(); }
 
 namespace SpacetimePlugin {
 
 KernelImpl* ReferenceSpacetimeKernelFactory::createKernelImpl(std::string name, const Platform& platform, ContextImpl& context) const {
     if (name == CalcSpacetimeForceKernel::Name())
         return new ReferenceCalcSpacetimeForceKernel(name, platform);
-    throw OpenMMException("ReferenceSpacetimeKernelFactory: expected the kernel name "+CalcSpacetimeForceKernel::Name()+", but got "+name);
+    throw OpenMMException("ReferenceSpacetimeKernelFactory: expected the kernel name " + CalcSpacetimeForceKernel::Name() + ", but got " + name);
 }
 
 }  // namespace SpacetimePlugin

@@ -8,9 +8,7 @@ using std::vector;
 
 namespace SpacetimePlugin {
 
-static ReferencePlatform::PlatformData& platformData(ContextImpl& context) {
-    return *static_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
-}
+static ReferencePlatform::PlatformData& platformData(ContextImpl& context) { return *static_cast<ReferencePlatform::PlatformData*>(context.getPlatformData()); }
 
 void ReferenceCalcSpacetimeForceKernel::initialize(const System& system, const SpacetimeForce& force) {
     variables = ReferenceVariables(VariableSet(force));
@@ -24,12 +22,12 @@ void ReferenceCalcSpacetimeForceKernel::moveTo(double s) {
         return;
     const vector<VariableSet::Walker>& walkers = variables.getVariables().getWalkers();
     int m = curve.getNumComponents();
-    eta.resize(m*walkers.size());
-    etaDerivative.resize(m*walkers.size());
+    eta.resize(m * walkers.size());
+    etaDerivative.resize(m * walkers.size());
     for (size_t i = 0; i < walkers.size(); i++) {
-        curve.evaluate(walkers[i].intercept+walkers[i].slope*s, &eta[m*i], &etaDerivative[m*i]);
+        curve.evaluate(walkers[i].intercept + walkers[i].slope * s, &eta[m * i], &etaDerivative[m * i]);
         for (int k = 0; k < m; k++)
-            etaDerivative[m*i+k] *= walkers[i].slope;
+            etaDerivative[m * i + k] *= walkers[i].slope;
     }
     lastS = s;
 }
@@ -47,13 +45,13 @@ double ReferenceCalcSpacetimeForceKernel::execute(ContextImpl& context, bool inc
     double product = 0, derivative = 0;
     int m = curve.getNumComponents(), numWalkers = static_cast<int>(variables.getVariables().getWalkers().size());
     for (int i = 0; i < numWalkers; i++) {
-        ReferenceVariables::Products p = variables.evaluate(i, *data.positions, box, &eta[m*i], &etaDerivative[m*i], *kT, includeForces ? data.forces : nullptr);
+        ReferenceVariables::Products p = variables.evaluate(i, *data.positions, box, &eta[m * i], &etaDerivative[m * i], *kT, includeForces ? data.forces : nullptr);
         product += p.energy;
         derivative += p.derivative;
     }
-    *sDerivative -= *kT*derivative;
+    *sDerivative -= *kT * derivative;
     *kTDerivative -= product;
-    return includeEnergy ? -*kT*product : 0.0;
+    return includeEnergy ? -*kT * product : 0.0;
 }
 
 void ReferenceCalcSpacetimeForceKernel::getVariableValues(ContextImpl& context, vector<double>& values) {

@@ -6,8 +6,7 @@ using Eigen::MatrixXd;
 
 namespace Spacetime {
 
-BlockSystem::BlockSystem(Eigen::Index m, Eigen::Index n)
-    : diagonal(n, MatrixXd::Zero(m, m)), upper(n > 0 ? n - 1 : 0, MatrixXd::Zero(m, m)), gradient(MatrixXd::Zero(m, n)) {}
+BlockSystem::BlockSystem(Eigen::Index m, Eigen::Index n) : diagonal(n, MatrixXd::Zero(m, m)), upper(n > 0 ? n - 1 : 0, MatrixXd::Zero(m, m)), gradient(MatrixXd::Zero(m, n)) {}
 
 MatrixXd BlockSystem::times(const MatrixXd& x) const {
     MatrixXd y(x.rows(), x.cols());

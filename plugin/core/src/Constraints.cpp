@@ -39,8 +39,7 @@ RegionConstraint::RegionConstraint(const PosteriorModel& model, const Region& re
     if (!(limit > 0) || !std::isfinite(limit))
         throw std::invalid_argument("geodesic: " + label + " needs a positive number of nats, got " + text(limit));
     if (etaStar.size() != model.numStatistics() || !etaStar.allFinite())
-        throw std::invalid_argument("geodesic: " + label + " needs a centre of " + std::to_string(model.numStatistics()) + " finite natural parameters, got " +
-                                    textList(etaStar));
+        throw std::invalid_argument("geodesic: " + label + " needs a centre of " + std::to_string(model.numStatistics()) + " finite natural parameters, got " + textList(etaStar));
     const Moments m = model.moments(etaStar, PosteriorModel::Order::Mean);
     muStar = m.mu.col(0);
     psiStar = m.psi[0];

@@ -75,8 +75,7 @@ void Curve::evaluate(double s, VectorXd& eta, VectorXd* derivative) const {
                     derivative == nullptr ? nullptr : derivative->data());
 }
 
-void evaluateHermite(const double* nodes, int numPoints, const double* values, const double* slopes, int numComponents, double s, double* value,
-                     double* derivative) {
+void evaluateHermite(const double* nodes, int numPoints, const double* values, const double* slopes, int numComponents, double s, double* value, double* derivative) {
     const double clamped = std::min(nodes[numPoints - 1], std::max(nodes[0], s));
     const long segment = std::upper_bound(nodes + 1, nodes + numPoints - 1, clamped) - nodes - 1;
     const double h = nodes[segment + 1] - nodes[segment], t = (clamped - nodes[segment]) / h, t2 = t * t, t3 = t2 * t;
@@ -226,8 +225,10 @@ MatrixXd straightLine(const Variables& v, const VectorXd& a, const VectorXd& b, 
 
 json Curve::toJson() const {
     const auto number = [](double x) { return std::isfinite(x) ? json(x) : json(nullptr); };
-    json j = {{"format", "spacetime-curve"}, {"version", 1}, {"variables", vars.toJson()}, {"temperature_K", temperature > 0 ? json(temperature) : json(nullptr)},
-              {"schedule", schedule}, {"energy", number(energy)}, {"length", number(length)}, {"length_extrapolated", number(lengthExtrapolated)},
+    json j = {{"format", "spacetime-curve"},   {"version", 1},
+              {"variables", vars.toJson()},    {"temperature_K", temperature > 0 ? json(temperature) : json(nullptr)},
+              {"schedule", schedule},          {"energy", number(energy)},
+              {"length", number(length)},      {"length_extrapolated", number(lengthExtrapolated)},
               {"speed_gap", number(speedGap)}, {"residual", number(residual)}};
     json s = json::array(), etaRows = json::array(), logSnr = json::array(), x = json::array();
     const bool quadratic = vars.hasQuadratic();

@@ -24,14 +24,14 @@ struct CurveProblem {
 
 /// A curve with all that was computed at it. Column 2 i of a matrix over "places" is node i, column 2 i + 1 the middle of edge i.
 struct CurveState {
-    Eigen::MatrixXd zeta, eta, middle;    // nodes in the chart and in natural parameters, [m x N+1]; middles of the edges in eta, [m x N] or empty
+    Eigen::MatrixXd zeta, eta, middle;  // nodes in the chart and in natural parameters, [m x N+1]; middles of the edges in eta, [m x N] or empty
     Moments moments, middleMoments;
-    std::vector<Eigen::MatrixXd> metric;  // H, or the positive part of J where the model is not exact
-    std::vector<bool> inconsistent;       // edges valued by the metric because D eta · D mu is too small to be true
-    Eigen::VectorXd squares, weights;     // Fisher-Rao square and conformal weight of each edge
-    double sum = 0;                       // of weighted squares
-    double penalty = 0;                   // in units of that sum
-    Eigen::MatrixXd margins;              // [constraints x places], 0 at the bound; ends are fixed and hold 1
+    std::vector<Eigen::MatrixXd> metric;           // H, or the positive part of J where the model is not exact
+    std::vector<bool> inconsistent;                // edges valued by the metric because D eta · D mu is too small to be true
+    Eigen::VectorXd squares, weights;              // Fisher-Rao square and conformal weight of each edge
+    double sum = 0;                                // of weighted squares
+    double penalty = 0;                            // in units of that sum
+    Eigen::MatrixXd margins;                       // [constraints x places], 0 at the bound; ends are fixed and hold 1
     std::vector<Eigen::MatrixXd> marginGradients;  // [m x places] for every constraint, in the chart
 
     Eigen::Index edges() const { return eta.cols() - 1; }

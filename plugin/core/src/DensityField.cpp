@@ -26,15 +26,17 @@ MatrixXd DensityField::score(const MatrixXd& x, long draw) const {
     checkNodes(*this, x, "DensityField", "point");
     const MatrixXd s = compute(x, draw);
     if (s.rows() != x.rows() || s.cols() != x.cols())
-        throw std::invalid_argument("DensityField: expected scores of " + std::to_string(x.rows()) + " x " + std::to_string(x.cols()) + " numbers, got " + std::to_string(s.rows()) + " x " +
-                                    std::to_string(s.cols()));
+        throw std::invalid_argument("DensityField: expected scores of " + std::to_string(x.rows()) + " x " + std::to_string(x.cols()) + " numbers, got " +
+                                    std::to_string(s.rows()) + " x " + std::to_string(s.cols()));
     for (Index i = 0; i < x.cols(); i++)
         if (!s.col(i).allFinite())
             throw std::invalid_argument("the score is not finite at " + describe(x.col(i)) + ": the density is zero or unknown there");
     return s;
 }
 
-VectorXd DensityField::logDensity(const MatrixXd&) const { throw std::invalid_argument("DensityField: this field knows scores only, no log-density: take a line integral of them"); }
+VectorXd DensityField::logDensity(const MatrixXd&) const {
+    throw std::invalid_argument("DensityField: this field knows scores only, no log-density: take a line integral of them");
+}
 
 void DensityField::checkRange(const VectorXd& x, const std::string& what) const {
     checkNodes(*this, x, "DensityField", "point");
@@ -181,8 +183,8 @@ GuidedDensity::GuidedDensity(std::vector<const DensityField*> given, std::vector
         if (!std::isfinite(weights[i]))
             throw std::invalid_argument("GuidedDensity: weight " + std::to_string(i) + " is not finite");
         if (!fields[0]->sharesCoordinates(*fields[i]))
-            throw std::invalid_argument("GuidedDensity: field " + std::to_string(i) + " has other coordinates than the first (" + std::to_string(fields[i]->dimension()) + " of them, expected " +
-                                        std::to_string(fields[0]->dimension()) + " with the same periods, shifts and scales)");
+            throw std::invalid_argument("GuidedDensity: field " + std::to_string(i) + " has other coordinates than the first (" + std::to_string(fields[i]->dimension()) +
+                                        " of them, expected " + std::to_string(fields[0]->dimension()) + " with the same periods, shifts and scales)");
     }
 }
 

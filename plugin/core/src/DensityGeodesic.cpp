@@ -61,7 +61,8 @@ void check(const DensityField& field, const VectorXd& a, const VectorXd& b, cons
         throw std::invalid_argument(where + ": expected a positive tolerance, got " + text(o.tolerance));
     for (const VectorXd* end : {&a, &b})
         if (end->size() != D || !end->allFinite())
-            throw std::invalid_argument(where + ": expected " + (end == &a ? "a start" : "an end") + " point of " + std::to_string(D) + " finite coordinates, got " + field.DensityField::describe(*end));
+            throw std::invalid_argument(where + ": expected " + (end == &a ? "a start" : "an end") + " point of " + std::to_string(D) + " finite coordinates, got " +
+                                        field.DensityField::describe(*end));
     if (o.path.size() > 0 && (o.path.rows() != D || o.path.cols() < 2 || !o.path.allFinite()))
         throw std::invalid_argument(where + ": expected a start path of at least 2 points of " + std::to_string(D) + " finite coordinates");
     const VectorXd periods = field.periods();

@@ -7,12 +7,12 @@ namespace Spacetime {
 
 /// The two terms of the discrete geodesic equation at the inner nodes of a path, and how far they are from cancelling.
 struct NodeForces {
-    Eigen::MatrixXd bending;   ///< [D x N-1] P(x_{i+1} - 2 x_i + x_{i-1})
-    Eigen::MatrixXd pull;      ///< [D x N-1] tau h^2 P s_i, h = |x_{i+1} - x_{i-1}|/2
-    Eigen::MatrixXd slide;     ///< [D x N-1] the tangential part of the second difference: 0 at equal spacing
-    double residual = 0;       ///< as in DensityPath
-    double largest = 0;        ///< what it is relative to
-    double meanSegment = 0;    ///< |V|/2 averaged over the nodes
+    Eigen::MatrixXd bending;  ///< [D x N-1] P(x_{i+1} - 2 x_i + x_{i-1})
+    Eigen::MatrixXd pull;     ///< [D x N-1] tau h^2 P s_i, h = |x_{i+1} - x_{i-1}|/2
+    Eigen::MatrixXd slide;    ///< [D x N-1] the tangential part of the second difference: 0 at equal spacing
+    double residual = 0;      ///< as in DensityPath
+    double largest = 0;       ///< what it is relative to
+    double meanSegment = 0;   ///< |V|/2 averaged over the nodes
 };
 
 /// `scores` [D x N-1] at the inner nodes of x [D x N+1]. With `sphere` P takes out x_i as well.

@@ -90,8 +90,10 @@ std::vector<Piece> lineIntegrals(const DensityField& field, const MatrixXd& x, c
 
 /// Integral over [0, 1] of exp(-tau l(u)) relative to exp(-tau l(0)), l the cubic through the values 0 and `change` with the given slopes: log of it.
 double logIntegral(double change, double slope0, double slope1, double tau) {
-    static const double nodes[] = {0.019855071751231884, 0.10166676129318664, 0.2372337950418355, 0.4082826787521751, 0.5917173212478249, 0.7627662049581645, 0.8983332387068134, 0.9801449282487681};
-    static const double weights[] = {0.05061426814518813, 0.11119051722668724, 0.15685332293894363, 0.18134189168918099, 0.18134189168918099, 0.15685332293894363, 0.11119051722668724, 0.05061426814518813};
+    static const double nodes[] = {0.019855071751231884, 0.10166676129318664, 0.2372337950418355, 0.4082826787521751,
+                                   0.5917173212478249,   0.7627662049581645,  0.8983332387068134, 0.9801449282487681};
+    static const double weights[] = {0.05061426814518813, 0.11119051722668724, 0.15685332293894363, 0.18134189168918099,
+                                     0.18134189168918099, 0.15685332293894363, 0.11119051722668724, 0.05061426814518813};
     double exponents[8], top = -std::numeric_limits<double>::infinity(), sum = 0;
     for (int k = 0; k < 8; k++) {
         const double u = nodes[k], v = 1 - u;
@@ -105,8 +107,8 @@ double logIntegral(double change, double slope0, double slope1, double tau) {
 
 void checkEnds(const VectorXd& a, const VectorXd& b, int numPoints, const std::string& where) {
     if (a.size() != b.size() || a.size() == 0 || numPoints < 2)
-        throw std::invalid_argument(where + ": expected two points of the same number of coordinates and at least 2 nodes, got " + std::to_string(a.size()) + " and " + std::to_string(b.size()) +
-                                    " coordinates, " + std::to_string(numPoints) + " nodes");
+        throw std::invalid_argument(where + ": expected two points of the same number of coordinates and at least 2 nodes, got " + std::to_string(a.size()) + " and " +
+                                    std::to_string(b.size()) + " coordinates, " + std::to_string(numPoints) + " nodes");
 }
 
 double logAdd(double a, double b) { return std::max(a, b) + std::log1p(std::exp(-std::abs(a - b))); }

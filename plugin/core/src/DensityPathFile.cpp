@@ -25,14 +25,32 @@ json toJson(const DensityPath& path, const ModelDensity& field) {
     json nodes = json::array();
     for (Index i = 0; i < raw.cols(); i++)
         nodes.push_back(std::vector<double>(raw.col(i).data(), raw.col(i).data() + raw.rows()));
-    return {{"format", PathFormat}, {"version", PathVersion}, {"variables", field.variables().toJson()}, {"log_snr", field.logSnr()}, {"draws", field.draws()}, {"tau", path.tau}, {"sphere", path.sphere},
-            {"path", nodes}, {"log_density", std::vector<double>(path.logDensity.data(), path.logDensity.data() + path.logDensity.size())}, {"length", number(path.length)},
-            {"log_distance", number(path.logDistance)}, {"residual", number(path.residual)}, {"residual_error", number(path.residualError)}, {"spacing", number(path.spacing)},
-            {"windings", path.windings}, {"converged", path.converged}, {"iterations", path.iterations}, {"evaluations", path.evaluations}, {"seconds", path.seconds},
-            {"max_speed_error", number(path.maxSpeedError)}, {"outside", path.outside}};
+    return {{"format", PathFormat},
+            {"version", PathVersion},
+            {"variables", field.variables().toJson()},
+            {"log_snr", field.logSnr()},
+            {"draws", field.draws()},
+            {"tau", path.tau},
+            {"sphere", path.sphere},
+            {"path", nodes},
+            {"log_density", std::vector<double>(path.logDensity.data(), path.logDensity.data() + path.logDensity.size())},
+            {"length", number(path.length)},
+            {"log_distance", number(path.logDistance)},
+            {"residual", number(path.residual)},
+            {"residual_error", number(path.residualError)},
+            {"spacing", number(path.spacing)},
+            {"windings", path.windings},
+            {"converged", path.converged},
+            {"iterations", path.iterations},
+            {"evaluations", path.evaluations},
+            {"seconds", path.seconds},
+            {"max_speed_error", number(path.maxSpeedError)},
+            {"outside", path.outside}};
 }
 
-void saveDensityPath(const std::string& file, const DensityPath& path, const ModelDensity& field, bool overwrite) { writeFile(file, toJson(path, field).dump(1) + "\n", overwrite); }
+void saveDensityPath(const std::string& file, const DensityPath& path, const ModelDensity& field, bool overwrite) {
+    writeFile(file, toJson(path, field).dump(1) + "\n", overwrite);
+}
 
 DensityPathFile loadDensityPath(const std::string& file) {
     const std::string where = "path file '" + file + "'";

@@ -31,7 +31,7 @@ private:
         Eigen::MatrixXd x;            // [D x N+1]
         Eigen::MatrixXd force, pull;  // [D x N-1] what is to vanish; its part that is not tension
         double residual = std::numeric_limits<double>::infinity(), spacing = residual;
-        bool tooCoarse = false;       // the pull was cut to what the level resolves
+        bool tooCoarse = false;  // the pull was cut to what the level resolves
 
         bool settled(double tolerance) const;
     };

@@ -64,11 +64,12 @@ DensityPath extrapolateDensity(const DensityField& field, const VectorXd& x, con
     if (!(options.length > 0) || !std::isfinite(options.length))
         throw std::invalid_argument(where + ": expected a positive length, got " + text(options.length));
     if (options.numPoints < 2 || options.steps < 0 || !(options.tolerance > 0))
-        throw std::invalid_argument(where + ": expected at least 2 points, a number of steps that is not negative and a positive tolerance, got " + std::to_string(options.numPoints) + ", " +
-                                    std::to_string(options.steps) + " and " + text(options.tolerance));
+        throw std::invalid_argument(where + ": expected at least 2 points, a number of steps that is not negative and a positive tolerance, got " +
+                                    std::to_string(options.numPoints) + ", " + std::to_string(options.steps) + " and " + text(options.tolerance));
     for (const VectorXd* given : {&x, &v})
         if (given->size() != D || !given->allFinite())
-            throw std::invalid_argument(where + ": expected a " + (given == &x ? "start point" : "direction") + " of " + std::to_string(D) + " finite coordinates, got " + field.DensityField::describe(*given));
+            throw std::invalid_argument(where + ": expected a " + (given == &x ? "start point" : "direction") + " of " + std::to_string(D) + " finite coordinates, got " +
+                                        field.DensityField::describe(*given));
     field.checkRange(x, "the start point");
     VectorXd direction = v;
     if (options.sphere)
@@ -124,7 +125,8 @@ DensityPath extrapolateDensity(const DensityField& field, const VectorXd& x, con
                     error = Dop853::error(size(step.error3), size(step.error5));
                 }
                 if (++path.iterations > MaxSteps)
-                    throw std::invalid_argument(where + ": no end after " + std::to_string(MaxSteps) + " steps, at a length of " + text(t) + " of " + text(options.length) + ": raise the tolerance");
+                    throw std::invalid_argument(where + ": no end after " + std::to_string(MaxSteps) + " steps, at a length of " + text(t) + " of " + text(options.length) +
+                                                ": raise the tolerance");
                 if (!(error <= 1)) {
                     planned = h * Dop853::shrink(error);
                     if (planned < MinStep * options.length)

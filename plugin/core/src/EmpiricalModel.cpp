@@ -165,8 +165,10 @@ std::unique_ptr<EmpiricalModel> EmpiricalModel::onGrid(const Variables& vars, co
     if (!(step.minCoeff() > 0))
         return nullptr;
     MatrixXd grid(2, nodes * nodes);
-    for (int k = 0; k < nodes * nodes; k++)
-        grid.col(k) << low[0] + step[0] * (k / nodes), low[1] + step[1] * (k % nodes);
+    for (int k = 0; k < nodes * nodes; k++) {
+        const int column = k / nodes, row = k % nodes;
+        grid.col(k) << low[0] + step[0] * column, low[1] + step[1] * row;
+    }
     // A sample goes to the four nodes around it, so that means stay where they are.
     VectorXd shared = VectorXd::Zero(nodes * nodes);
     for (Eigen::Index k = 0; k < raw.cols(); k++) {
@@ -220,8 +222,8 @@ void EmpiricalModel::checkRange(const VectorXd& eta, const std::string& what) co
         return;
     const Moments m = moments(eta, Order::Mean);
     if (!(m.nEff[0] >= MinNEff))
-        throw std::invalid_argument("EmpiricalModel: " + what + " at " + textList(vars.center(eta)) + " is outside the range of the samples: only " +
-                                    text(m.nEff[0]) + " effective samples lie there, at least 30 are needed. Sample there, lower the log-SNR, or give a bandwidth");
+        throw std::invalid_argument("EmpiricalModel: " + what + " at " + textList(vars.center(eta)) + " is outside the range of the samples: only " + text(m.nEff[0]) +
+                                    " effective samples lie there, at least 30 are needed. Sample there, lower the log-SNR, or give a bandwidth");
 }
 
 void EmpiricalModel::buildTiles() {

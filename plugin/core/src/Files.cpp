@@ -62,8 +62,7 @@ std::unique_ptr<GaussianMixtureModel> readMixture(const std::string& path) {
             for (size_t d = 0; d < means[k].size(); d++)
                 m(d, k) = means[k][d];
         }
-        return std::make_unique<GaussianMixtureModel>(m, Eigen::VectorXd::Map(variances.data(), variances.size()),
-                                                      Eigen::VectorXd::Map(weights.data(), weights.size()));
+        return std::make_unique<GaussianMixtureModel>(m, Eigen::VectorXd::Map(variances.data(), variances.size()), Eigen::VectorXd::Map(weights.data(), weights.size()));
     }
     catch (const json::exception& e) {
         throw std::invalid_argument("mixture file '" + path + "': expected {\"means\":[[..]],\"variances\":[..],\"weights\":[..]}: " + e.what());

@@ -66,9 +66,7 @@ void checkOptions(const FlowOptions& options, const std::string& where) {
 
 double cleanLogSnr(const PosteriorModel& model, double given) { return std::isnan(given) ? model.dataLogSnr() : given; }
 
-double noisiestLogSnr(const PosteriorModel& model, double given) {
-    return std::isnan(given) ? std::max(BaseLogSnr - std::log(model.dataVariance()), model.minLogSnr()) : given;
-}
+double noisiestLogSnr(const PosteriorModel& model, double given) { return std::isnan(given) ? std::max(BaseLogSnr - std::log(model.dataVariance()), model.minLogSnr()) : given; }
 
 void report(const std::function<bool(double)>& progress, double fraction, const std::string& where) {
     if (progress && !progress(fraction))
@@ -130,8 +128,8 @@ private:
     }
 
     [[noreturn]] void overflowed(double tau) const {
-        throw std::invalid_argument(where + ": the flow is not finite at log-SNR " + text(-2 * tau) + ": expected coordinates of the size of the data and, with Heun's method, more than " +
-                                    std::to_string(options.steps) + " steps");
+        throw std::invalid_argument(where + ": the flow is not finite at log-SNR " + text(-2 * tau) +
+                                    ": expected coordinates of the size of the data and, with Heun's method, more than " + std::to_string(options.steps) + " steps");
     }
 
     MatrixXd heun(MatrixXd state, double from, double to) {
@@ -254,7 +252,8 @@ struct GaussianBase {
         marginal = covariance + MatrixXd::Identity(D, D) / precision;
         factor.compute(marginal);
         if (factor.info() != Eigen::Success || !marginal.allFinite() || !(Eigen::SelfAdjointEigenSolver<MatrixXd>(covariance).eigenvalues().minCoeff() > -1e-6 / precision))
-            throw std::invalid_argument(where + ": the marginal at log-SNR " + text(logSnr) + " is no Gaussian: expected a noise of several standard deviations of the data there, log-SNR below " +
+            throw std::invalid_argument(where + ": the marginal at log-SNR " + text(logSnr) +
+                                        " is no Gaussian: expected a noise of several standard deviations of the data there, log-SNR below " +
                                         text(-std::log(model.dataVariance()) - 4));
     }
 

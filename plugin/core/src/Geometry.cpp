@@ -65,8 +65,8 @@ struct Metric {
             if (!(left > 0))
                 problem = "the metric is not positive: the model is inconsistent there";
             else if (!(left > minMetric))
-                problem = "the metric is singular: a statistic has only " + text(left) + " of its variance left once the others are known, expected more than " +
-                          text(minMetric) + ". Too few samples lie there, or the variables depend on each other";
+                problem = "the metric is singular: a statistic has only " + text(left) + " of its variance left once the others are known, expected more than " + text(minMetric) +
+                          ". Too few samples lie there, or the variables depend on each other";
         }
     }
 
@@ -365,8 +365,7 @@ double klDivergence(const PosteriorModel& model, const VectorXd& a, const Vector
         magnitude += std::abs(m.psi[0]) + std::abs(m.psi[1]);
     }
     else
-        value = integral([&](const VectorXd& u) { return VectorXd((model.moments(along(a, b, u), Order::Mean).mu.colwise() - mu).transpose() * d); }, 0, 1,
-                         options.tolerance);
+        value = integral([&](const VectorXd& u) { return VectorXd((model.moments(along(a, b, u), Order::Mean).mu.colwise() - mu).transpose() * d); }, 0, 1, options.tolerance);
     if (cancels(value, magnitude))
         value = integral([&](const VectorXd& u) { return VectorXd((1 - u.array()) * squaredSpeed(model, a, b, u).array()); }, 0, 1, options.tolerance);
     return model.isExact() ? std::max(0.0, value) : value;

@@ -46,9 +46,11 @@ MixtureModel::Components gaussians(const MatrixXd& means, const VectorXd& varian
 MixtureModel::MixtureModel(Variables variables, Components components) : PosteriorModel(std::move(variables)), c(std::move(components)) {
     const Eigen::Index K = c.logWeights.size(), lifted = 2 * vars.numLifted(), unlifted = vars.numUnlifted();
     check(K > 0, "at least one component");
-    check(c.tilt.rows() == lifted && c.tilt.cols() == K, "tilts of " + std::to_string(lifted) + " x " + std::to_string(K) + " numbers, got " + std::to_string(c.tilt.rows()) + " x " + std::to_string(c.tilt.cols()));
+    check(c.tilt.rows() == lifted && c.tilt.cols() == K,
+          "tilts of " + std::to_string(lifted) + " x " + std::to_string(K) + " numbers, got " + std::to_string(c.tilt.rows()) + " x " + std::to_string(c.tilt.cols()));
     for (const MatrixXd* a : {&c.mean, &c.precision})
-        check(a->rows() == unlifted && a->cols() == K, "means and precisions of " + std::to_string(unlifted) + " x " + std::to_string(K) + " numbers, got " + std::to_string(a->rows()) + " x " + std::to_string(a->cols()));
+        check(a->rows() == unlifted && a->cols() == K,
+              "means and precisions of " + std::to_string(unlifted) + " x " + std::to_string(K) + " numbers, got " + std::to_string(a->rows()) + " x " + std::to_string(a->cols()));
     check(c.tilt.allFinite() && c.mean.allFinite() && c.precision.allFinite(), "finite components");
     check(unlifted == 0 || c.precision.minCoeff() > 0, "positive precisions");
     const double top = c.logWeights.maxCoeff();

@@ -50,8 +50,8 @@ const int PatienceOfTightening = 60;
 class InteriorPoint {
 public:
     InteriorPoint(const CurveState& start, const NewtonOptions& options)
-        : count(start.margins.rows()), places(start.margins.cols()), gap(options.gapStart), gapStart(options.gapStart), gapEnd(options.gapEnd),
-          relaxed(VectorXd::Zero(count)), scale(std::abs(start.sum)) {
+        : count(start.margins.rows()), places(start.margins.cols()), gap(options.gapStart), gapStart(options.gapStart), gapEnd(options.gapEnd), relaxed(VectorXd::Zero(count)),
+          scale(std::abs(start.sum)) {
         for (Eigen::Index c = 0; c < count; c++) {
             const double worst = start.margins.row(c).minCoeff();
             if (worst <= 0)
@@ -166,7 +166,8 @@ private:
 class SmoothBarrier {
 public:
     SmoothBarrier(const CurveState& start, const NewtonOptions& options)
-        : count(start.margins.rows()), places(start.margins.cols()), gap(std::max(options.gapEnd, FirstSmoothGap)), gapEnd(options.gapEnd), estimates(MatrixXd::Zero(count, places)) {
+        : count(start.margins.rows()), places(start.margins.cols()), gap(std::max(options.gapEnd, FirstSmoothGap)), gapEnd(options.gapEnd),
+          estimates(MatrixXd::Zero(count, places)) {
         setTau(start);
     }
 

@@ -7,7 +7,7 @@
 namespace Spacetime {
 
 struct NewtonOptions {
-    double tolerance = 1e-6;   ///< on the Newton decrement relative to the energy
+    double tolerance = 1e-6;  ///< on the Newton decrement relative to the energy
     int maxIterations = 200;
     /// Size of the barrier, as the number of places times tau relative to the energy: an upper bound of what it costs in energy.
     double gapStart = 0.1, gapEnd = 1e-4;

@@ -75,8 +75,7 @@ NpyArray parseNpy(const std::string& bytes) {
     if (width == 0 && count > 0 && kind != 'U' && kind != 'S')
         fail("unknown dtype '" + type + "'");
     if (count > 0 && width > available / count)
-        fail("the .npy data is truncated: expected " + std::to_string(count) + " items of " + std::to_string(width) + " bytes, " + std::to_string(available) +
-             " bytes are there");
+        fail("the .npy data is truncated: expected " + std::to_string(count) + " items of " + std::to_string(width) + " bytes, " + std::to_string(available) + " bytes are there");
     const char* data = bytes.data() + dataAt;
     if (kind == 'U' || kind == 'S') {
         result.isText = true;
@@ -97,11 +96,31 @@ NpyArray parseNpy(const std::string& bytes) {
     for (size_t i = 0; i < count; i++) {
         const char* item = data + i * width;
         switch (found->second) {
-            case 0: { double x; std::memcpy(&x, item, 8); flat[i] = x; break; }
-            case 1: { float x; std::memcpy(&x, item, 4); flat[i] = x; break; }
-            case 2: { int64_t x; std::memcpy(&x, item, 8); flat[i] = static_cast<double>(x); break; }
-            case 3: { int32_t x; std::memcpy(&x, item, 4); flat[i] = x; break; }
-            default: flat[i] = static_cast<unsigned char>(*item);
+        case 0: {
+            double x;
+            std::memcpy(&x, item, 8);
+            flat[i] = x;
+            break;
+        }
+        case 1: {
+            float x;
+            std::memcpy(&x, item, 4);
+            flat[i] = x;
+            break;
+        }
+        case 2: {
+            int64_t x;
+            std::memcpy(&x, item, 8);
+            flat[i] = static_cast<double>(x);
+            break;
+        }
+        case 3: {
+            int32_t x;
+            std::memcpy(&x, item, 4);
+            flat[i] = x;
+            break;
+        }
+        default: flat[i] = static_cast<unsigned char>(*item);
         }
     }
     if (fortran && result.shape.size() > 1) {

@@ -55,8 +55,6 @@ MeanProducts PosteriorModel::computeProducts(const MatrixXd& eta, const MatrixXd
     return out;
 }
 
-MatrixXd PosteriorModel::computeDenoised(const MatrixXd& eta) const {
-    return compute(eta, Order::Mean, nullptr).mu.bottomRows(numStatistics() - (vars.hasQuadratic() ? 1 : 0));
-}
+MatrixXd PosteriorModel::computeDenoised(const MatrixXd& eta) const { return compute(eta, Order::Mean, nullptr).mu.bottomRows(numStatistics() - (vars.hasQuadratic() ? 1 : 0)); }
 
 }  // namespace Spacetime

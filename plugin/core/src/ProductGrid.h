@@ -33,9 +33,9 @@ private:
     struct Axis {
         int lines = 0, length = 0;  // of the variable, of the tables
         bool periodic = false;
-        Eigen::ArrayXXd T;            // [length x 2] cos and sin, or d and d^2
-        Eigen::ArrayXd top;           // [lines] largest weight on each line
-        int target[2] = {0, 0};       // the rows of the statistic that the two columns of T add to
+        Eigen::ArrayXXd T;                // [length x 2] cos and sin, or d and d^2
+        Eigen::ArrayXd top;               // [lines] largest weight on each line
+        int target[2] = {0, 0};           // the rows of the statistic that the two columns of T add to
         std::vector<WeightStrip> strips;  // weights with this axis along the strips, the other one from strip to strip
     };
     /// The lines from `first` on, a multiple of the strip size; those that count are `length` from `first + skip`.

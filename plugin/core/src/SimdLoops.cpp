@@ -38,8 +38,7 @@ __attribute__((always_inline)) inline double exponential(double x) {
 
 /// The sums of one strip of rows stay in registers while the columns pass.
 template <int count, bool squared>
-__attribute__((always_inline)) inline void stripProduct(double* R, long strideR, const WeightStrip* W, long stripsPerRow, long rows, const double* B, long strideB,
-                                                        long columns) {
+__attribute__((always_inline)) inline void stripProduct(double* R, long strideR, const WeightStrip* W, long stripsPerRow, long rows, const double* B, long strideB, long columns) {
     for (long i = 0; i < rows; i += StripSize, W += stripsPerRow) {
         double sum[count][StripSize] = {};
         for (long j = 0; j < columns; j++) {
@@ -112,8 +111,7 @@ void subtract(double* y, const double* x, double a, long n) {
 }
 
 SPACETIME_CLONES
-void multiplyStrips(double* R, long strideR, const WeightStrip* W, long stripsPerRow, long rows, const double* B, long strideB, long columns, int count,
-                    bool squared) {
+void multiplyStrips(double* R, long strideR, const WeightStrip* W, long stripsPerRow, long rows, const double* B, long strideB, long columns, int count, bool squared) {
     if (squared)
         stripProduct<1, true>(R, strideR, W, stripsPerRow, rows, B, strideB, columns);
     else if (count == 1)

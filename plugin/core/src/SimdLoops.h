@@ -24,7 +24,6 @@ struct alignas(64) WeightStrip {
 };
 /// R [rows x count] = W B, W [rows x columns] or its elementwise square. The strips of rows lie `stripsPerRow` apart, the columns of R
 /// and B `strideR` and `strideB`. `rows` is a multiple of StripSize, `count` is 1, 2 or 4.
-void multiplyStrips(double* R, long strideR, const WeightStrip* W, long stripsPerRow, long rows, const double* B, long strideB, long columns, int count,
-                    bool squared);
+void multiplyStrips(double* R, long strideR, const WeightStrip* W, long stripsPerRow, long rows, const double* B, long strideB, long columns, int count, bool squared);
 
 }  // namespace Spacetime

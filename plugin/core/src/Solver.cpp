@@ -33,8 +33,8 @@ void checkEnd(const PosteriorModel& model, const VectorXd& eta, const std::strin
         if (vars[i].lifted() && std::isfinite(minLogKappa)) {
             const double kappa = std::hypot(eta[vars.offset(i)], eta[vars.offset(i) + 1]);
             if (kappa < std::exp(minLogKappa) * (1 - slack))
-                throw std::invalid_argument("geodesic: " + what + " has kappa = " + text(kappa) + " for " + vars[i].name + ", below the bound of " +
-                                            text(std::exp(minLogKappa)) + ": raise --log-snr or lower the bound");
+                throw std::invalid_argument("geodesic: " + what + " has kappa = " + text(kappa) + " for " + vars[i].name + ", below the bound of " + text(std::exp(minLogKappa)) +
+                                            ": raise --log-snr or lower the bound");
         }
     model.checkRange(eta, what);
 }
@@ -203,8 +203,7 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
         };
         windings[c] = solveWinding(mine, choices[c], starts[c]);
         const auto converged = [](const GeodesicResult& r) { return r.converged; };
-        const bool surrogateMisled = options.start.size() == 0 && starts[c].size() > 0 && !stop &&
-                                     std::none_of(windings[c].results.begin(), windings[c].results.end(), converged);
+        const bool surrogateMisled = options.start.size() == 0 && starts[c].size() > 0 && !stop && std::none_of(windings[c].results.begin(), windings[c].results.end(), converged);
         if (surrogateMisled) {
             WindingResult own = solveWinding(mine, choices[c], MatrixXd());
             if (!own.results.empty())
@@ -230,9 +229,8 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
                                     "; the one that comes closest reaches " + text(reached) + ": loosen the bound, or give more starts");
     }
     // Starts that met again, and windings that slipped into one another, are one answer; what did not converge gives way to what did.
-    std::stable_sort(results.begin(), results.end(), [](const GeodesicResult& a, const GeodesicResult& b) {
-        return a.converged != b.converged ? a.converged : a.conformalLength < b.conformalLength;
-    });
+    std::stable_sort(results.begin(), results.end(),
+                     [](const GeodesicResult& a, const GeodesicResult& b) { return a.converged != b.converged ? a.converged : a.conformalLength < b.conformalLength; });
     std::vector<GeodesicResult> distinct;
     for (GeodesicResult& r : results) {
         const bool known = std::any_of(distinct.begin(), distinct.end(), [&](const GeodesicResult& other) {
@@ -245,9 +243,8 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd
     }
     results = std::move(distinct);
     const bool lowest = options.route == GeodesicOptions::Route::Lowest;
-    std::stable_sort(results.begin(), results.end(), [lowest](const GeodesicResult& a, const GeodesicResult& b) {
-        return lowest ? a.maxFreeEnergy < b.maxFreeEnergy : a.conformalLength < b.conformalLength;
-    });
+    std::stable_sort(results.begin(), results.end(),
+                     [lowest](const GeodesicResult& a, const GeodesicResult& b) { return lowest ? a.maxFreeEnergy < b.maxFreeEnergy : a.conformalLength < b.conformalLength; });
     return results;
 }
 

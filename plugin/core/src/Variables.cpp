@@ -25,12 +25,8 @@ struct KindInfo {
     int numAtoms;
     const char* unit;
 };
-const KindInfo kinds[] = {{Variable::Kind::Torsion, "torsion", 4, "rad"},
-                          {Variable::Kind::Angle, "angle", 3, "rad"},
-                          {Variable::Kind::Distance, "distance", 2, "nm"},
-                          {Variable::Kind::Coordinate, "coordinate", 1, "nm"},
-                          {Variable::Kind::Position, "position", 1, "nm"},
-                          {Variable::Kind::Number, "number", 0, ""}};
+const KindInfo kinds[] = {{Variable::Kind::Torsion, "torsion", 4, "rad"},      {Variable::Kind::Angle, "angle", 3, "rad"},      {Variable::Kind::Distance, "distance", 2, "nm"},
+                          {Variable::Kind::Coordinate, "coordinate", 1, "nm"}, {Variable::Kind::Position, "position", 1, "nm"}, {Variable::Kind::Number, "number", 0, ""}};
 
 const KindInfo& info(Variable::Kind kind) {
     for (const KindInfo& k : kinds)
@@ -238,7 +234,8 @@ Variables::Variables(std::vector<Variable> items) : list(std::move(items)) {
         if (v.frame && !isPosition)
             throw std::invalid_argument(where + ": only a position has a frame, and this is a " + k.name);
         if (isPosition && (v.frame != nullptr) == v.atoms.empty())
-            throw std::invalid_argument(where + (v.frame ? ": a frame was given, but not whose position it is for" : ": a position of atoms needs a frame that is superposed first") +
+            throw std::invalid_argument(where +
+                                        (v.frame ? ": a frame was given, but not whose position it is for" : ": a position of atoms needs a frame that is superposed first") +
                                         "; give both, or neither where the variable is only a name");
         if (isPosition && v.period != 0)
             throw std::invalid_argument(where + ": a position has no period, got " + text(v.period));
@@ -383,7 +380,8 @@ Variables Variables::fromJson(const json& j) {
             }
             else if (!frame.is_null()) {
                 if (!frame.is_number_integer() || frame < 0 || frame >= frames.size())
-                    throw std::invalid_argument(where + ": expected a frame or the number of one of the " + std::to_string(frames.size()) + " that came before, got " + frame.dump());
+                    throw std::invalid_argument(where + ": expected a frame or the number of one of the " + std::to_string(frames.size()) + " that came before, got " +
+                                                frame.dump());
                 v.frame = frames[frame.get<size_t>()];
             }
             v.axis = item.value("axis", 0);

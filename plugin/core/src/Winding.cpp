@@ -234,8 +234,8 @@ WindingResult solveWinding(Task& task, const std::vector<int>& windings, const M
     const bool given = givenStart.size() > 0;
     if (given) {
         // Curves are kept at equal Fisher-Rao length; the solver wants its nodes at equal length in its own metric.
-        base.zeta = respace({task.model, task.chart, NoConstraints, options.barrierWeight},
-                            refine(task.chart, task.chart.unwrapped(givenStart, task.etaA, task.etaB), task.levels.back()));
+        base.zeta =
+            respace({task.model, task.chart, NoConstraints, options.barrierWeight}, refine(task.chart, task.chart.unwrapped(givenStart, task.etaA, task.etaB), task.levels.back()));
         level = task.levels.size() - 1;
     }
     else {

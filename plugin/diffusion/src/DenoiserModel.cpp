@@ -107,14 +107,8 @@ struct RelationAndSlope {
 }  // namespace
 
 json DenoiserParameters::toJson() const {
-    json j = {{"format", ModelFormat},
-              {"version", ModelVersion},
-              {"variables", variables.toJson()},
-              {"schedule", schedule},
-              {"prediction", prediction},
-              {"sigma_data", sigmaData},
-              {"log_snr_range", {minLogSnr, maxLogSnr}},
-              {"temperature_K", temperature > 0 ? json(temperature) : json()}};
+    json j = {{"format", ModelFormat},    {"version", ModelVersion}, {"variables", variables.toJson()},         {"schedule", schedule},
+              {"prediction", prediction}, {"sigma_data", sigmaData}, {"log_snr_range", {minLogSnr, maxLogSnr}}, {"temperature_K", temperature > 0 ? json(temperature) : json()}};
     if (dataMean.size() > 0)
         j["data_mean"] = std::vector<double>(dataMean.data(), dataMean.data() + dataMean.size());
     if (dataVariance > 0)
@@ -169,8 +163,7 @@ DenoiserParameters DenoiserParameters::fromJson(const json& j, const std::string
     }
 }
 
-DenoiserModel::DenoiserModel(std::string className, DenoiserParameters parameters)
-    : PosteriorModel(parameters.variables), name(std::move(className)), p(std::move(parameters)) {
+DenoiserModel::DenoiserModel(std::string className, DenoiserParameters parameters) : PosteriorModel(parameters.variables), name(std::move(className)), p(std::move(parameters)) {
     if (vars.size() == 0)
         throw std::invalid_argument(name + ": expected at least one variable");
     choose(p.schedule, Schedules, name + ": schedule");
@@ -337,8 +330,8 @@ MeanProducts DenoiserModel::computeProducts(const MatrixXd& eta, const MatrixXd&
         out.mean.col(i) = r.value.a * etaX.col(i) + r.value.b * values.col(i);
         out.product.col(i) = r.value.a * alongEta.col(i) + r.value.b * slopes.col(i) + alongL[i] * (r.da * etaX.col(i) + r.db * values.col(i));
         if (!out.mean.col(i).allFinite() || !out.product.col(i).allFinite())
-            throw std::invalid_argument(name + ": the denoiser's prediction or its derivative is not finite at log-SNR " + text(l[i]) + ", x = " +
-                                        textList(VectorXd(inputs.x.col(i))));
+            throw std::invalid_argument(name + ": the denoiser's prediction or its derivative is not finite at log-SNR " + text(l[i]) +
+                                        ", x = " + textList(VectorXd(inputs.x.col(i))));
     }
     return out;
 }

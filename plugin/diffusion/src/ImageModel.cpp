@@ -169,8 +169,8 @@ json ImageModelFile::metadata() const {
     model.erase("variables");  // thousands, all alike: made from the shape
     model.erase("data_mean");
     model["image"] = {{"height", image.height}, {"width", image.width}, {"channels", image.channels}};
-    model["network"] = {{"type", NetworkType}, {"patch", unet.patch}, {"channels", unet.channels}, {"multipliers", unet.multipliers}, {"blocks", unet.blocks}, {"embedding", unet.embedding},
-                        {"parameters", weights.size()}};
+    model["network"] = {{"type", NetworkType},   {"patch", unet.patch},         {"channels", unet.channels},   {"multipliers", unet.multipliers},
+                        {"blocks", unet.blocks}, {"embedding", unet.embedding}, {"parameters", weights.size()}};
     model["training"] = training;
     return model;
 }

@@ -222,9 +222,18 @@ ImageTrainingResult trainImages(const ImageSet& pictures, const ImageTrainingOpt
 
     const std::string checkpoint = options.checkpoint.empty() ? outFile + ".checkpoint" : options.checkpoint;
     const UnetShape& u = options.unet;
-    const json key = {{"pictures", fingerprint(rows)}, {"image", {image.height, image.width, image.channels}}, {"unet", {u.patch, u.channels, u.multipliers, u.blocks, u.embedding}},
-                      {"steps", options.steps}, {"batch", options.batch}, {"seed", options.seed}, {"learning_rate", options.learningRate}, {"averaging", options.averaging},
-                      {"held_out", heldOut}, {"log_snr_range", {p.minLogSnr, p.maxLogSnr}}, {"flips", options.flips}, {"report_every", options.reportEvery}};
+    const json key = {{"pictures", fingerprint(rows)},
+                      {"image", {image.height, image.width, image.channels}},
+                      {"unet", {u.patch, u.channels, u.multipliers, u.blocks, u.embedding}},
+                      {"steps", options.steps},
+                      {"batch", options.batch},
+                      {"seed", options.seed},
+                      {"learning_rate", options.learningRate},
+                      {"averaging", options.averaging},
+                      {"held_out", heldOut},
+                      {"log_snr_range", {p.minLogSnr, p.maxLogSnr}},
+                      {"flips", options.flips},
+                      {"report_every", options.reportEvery}};
     ProgressBridge bridge{options, checkpoint, key, spacetimeUnetStateSize(numParameters)};
     std::vector<float> state;
     if (options.resume)
@@ -249,10 +258,25 @@ ImageTrainingResult trainImages(const ImageSet& pictures, const ImageTrainingOpt
     result.resumed = !state.empty();
     result.seconds = bridge.seconds();
     auto number = [](double x) { return std::isfinite(x) ? json(x) : json(); };
-    file.training = {{"command", options.command}, {"seed", options.seed}, {"steps", result.steps}, {"steps_planned", options.steps}, {"stopped", result.stopped},
-                     {"resumed", result.resumed}, {"batch", options.batch}, {"learning_rate", options.learningRate}, {"averaging", options.averaging}, {"flips", options.flips},
-                     {"pictures", kept}, {"pictures_held_out", heldOut}, {"device", options.device}, {"threads", threads}, {"torch", library.version()},
-                     {"seconds", result.seconds}, {"loss", number(result.loss)}, {"held_out_loss", number(result.heldOutLoss)}, {"losses", bridge.losses}};
+    file.training = {{"command", options.command},
+                     {"seed", options.seed},
+                     {"steps", result.steps},
+                     {"steps_planned", options.steps},
+                     {"stopped", result.stopped},
+                     {"resumed", result.resumed},
+                     {"batch", options.batch},
+                     {"learning_rate", options.learningRate},
+                     {"averaging", options.averaging},
+                     {"flips", options.flips},
+                     {"pictures", kept},
+                     {"pictures_held_out", heldOut},
+                     {"device", options.device},
+                     {"threads", threads},
+                     {"torch", library.version()},
+                     {"seconds", result.seconds},
+                     {"loss", number(result.loss)},
+                     {"held_out_loss", number(result.heldOutLoss)},
+                     {"losses", bridge.losses}};
     file.write(outFile);
     if (!result.stopped)
         std::filesystem::remove(checkpoint);

@@ -30,12 +30,10 @@ NetworkModel::NetworkModel(NetworkParameters parameters) : MixtureModel(paramete
     if (!(p.minLogSnr < p.maxLogSnr) || !std::isfinite(p.minLogSnr) || !std::isfinite(p.maxLogSnr))
         throw std::invalid_argument("NetworkModel: expected a log-SNR range, got " + text(p.minLogSnr) + " to " + text(p.maxLogSnr));
     if (static_cast<int>(p.occupied.size()) != vars.numLifted())
-        throw std::invalid_argument("NetworkModel: expected the occupancy of " + std::to_string(vars.numLifted()) + " lifted variables, got " +
-                                    std::to_string(p.occupied.size()));
+        throw std::invalid_argument("NetworkModel: expected the occupancy of " + std::to_string(vars.numLifted()) + " lifted variables, got " + std::to_string(p.occupied.size()));
     for (const auto& arcs : p.occupied)
         if (static_cast<int>(arcs.size()) != NetworkParameters::Arcs)
-            throw std::invalid_argument("NetworkModel: expected the occupancy of " + std::to_string(NetworkParameters::Arcs) + " arcs, got " +
-                                        std::to_string(arcs.size()));
+            throw std::invalid_argument("NetworkModel: expected the occupancy of " + std::to_string(NetworkParameters::Arcs) + " arcs, got " + std::to_string(arcs.size()));
     if (p.low.size() != vars.numUnlifted() || p.high.size() != vars.numUnlifted() || !(p.low.array() < p.high.array()).all())
         throw std::invalid_argument("NetworkModel: expected a range of positive width for each of " + std::to_string(vars.numUnlifted()) + " unlifted variables");
 }

@@ -24,9 +24,7 @@ static_assert(sizeof(float) == 4 && sizeof(double) == 8, "safetensors stores IEE
 #error "safetensors files are little-endian: this machine needs byte swapping"
 #endif
 
-[[noreturn]] void fail(const string& path, const string& why) {
-    throw std::invalid_argument("Safetensors: '" + path + "' " + why);
-}
+[[noreturn]] void fail(const string& path, const string& why) { throw std::invalid_argument("Safetensors: '" + path + "' " + why); }
 
 /// Number of elements of a shape, refused where the product could not fit into `limit` elements.
 std::uint64_t countElements(const std::vector<std::int64_t>& shape, std::uint64_t limit, const string& path, const string& name) {
@@ -56,8 +54,7 @@ Safetensors Safetensors::read(const string& path) {
     std::uint64_t headerSize = 0;
     in.read(reinterpret_cast<char*>(&headerSize), 8);
     if (headerSize > MaxHeader || headerSize > size - 8)
-        fail(path, "is not a safetensors file or is cut short: its header should have " + std::to_string(headerSize) + " bytes, the file has " +
-                       std::to_string(size));
+        fail(path, "is not a safetensors file or is cut short: its header should have " + std::to_string(headerSize) + " bytes, the file has " + std::to_string(size));
     string header(headerSize, '\0');
     in.read(header.data(), static_cast<std::streamsize>(headerSize));
     const std::uint64_t dataSize = size - 8 - headerSize;
@@ -89,13 +86,12 @@ Safetensors Safetensors::read(const string& path) {
                 fail(path, "gives tensor '" + name + "' no valid pair of offsets");
             const std::uint64_t begin = offsets[0].get<std::uint64_t>(), end = offsets[1].get<std::uint64_t>();
             if (begin > end || end > dataSize)
-                fail(path, "is cut short or damaged: tensor '" + name + "' should lie at bytes " + std::to_string(begin) + " to " + std::to_string(end) +
-                               " of " + std::to_string(dataSize));
+                fail(path, "is cut short or damaged: tensor '" + name + "' should lie at bytes " + std::to_string(begin) + " to " + std::to_string(end) + " of " +
+                               std::to_string(dataSize));
             const std::uint64_t width = type == "F32" ? 4 : 8;
             const std::uint64_t count = countElements(tensor.shape, dataSize / width, path, name);
             if (count * width != end - begin)
-                fail(path, "is damaged: the shape of tensor '" + name + "' needs " + std::to_string(count * width) + " bytes, its offsets span " +
-                               std::to_string(end - begin));
+                fail(path, "is damaged: the shape of tensor '" + name + "' needs " + std::to_string(count * width) + " bytes, its offsets span " + std::to_string(end - begin));
             extents.push_back({begin, end, name});
             file.tensors.emplace(name, std::move(tensor));
         }

@@ -65,8 +65,8 @@ int spacetimeTorchScriptOpen(const char* path, const char* device, SpacetimeTorc
 /// Tries the ways of differentiating on n points, x [n x D] and level [n], and keeps the first that agrees with central differences of
 /// steps of `noise` [n]: reverse mode, then forward mode. `name` becomes "forward" or "reverse", `isDouble` says whether the module computes in
 /// 64 bits. `only` limits the choice to one of the names; null for both. Where `noise` is null no derivatives are tried, as Jacobians would be too large.
-int spacetimeTorchScriptPrepare(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, const double* noise, double levelStep,
-                                const char* only, const char** name, int* isDouble, char* error, int errorSize);
+int spacetimeTorchScriptPrepare(SpacetimeTorchScript* module, std::int64_t n, int D, const double* x, const double* level, const double* noise, double levelStep, const char* only,
+                                const char** name, int* isDouble, char* error, int errorSize);
 
 /// values [n x D], and where it is not null the jacobian [n x D x (D + 1)] of each point: derivatives by x, in the last column by the level.
 /// Rows go through the module in bounded portions, smaller ones where memory does not suffice. Calls from several threads wait for each other.
@@ -93,8 +93,8 @@ int spacetimeUnetOpen(const SpacetimeUnetShape* shape, const float* parameters, 
 /// values [n x D] at x [n x D] and the noise levels [n], and where `slopes` [n x D] is not null the derivatives along one direction a point, alongX [n x D] and
 /// alongLevel [n], in forward mode. Points go through the net in portions whose activations fill about `memory` bytes; smaller ones where that is not to be had.
 /// Calls from several threads wait for each other.
-int spacetimeUnetPredict(SpacetimeUnet* unet, std::int64_t n, const double* x, const double* level, const double* alongX, const double* alongLevel, double* values,
-                         double* slopes, double memory, char* error, int errorSize);
+int spacetimeUnetPredict(SpacetimeUnet* unet, std::int64_t n, const double* x, const double* level, const double* alongX, const double* alongLevel, double* values, double* slopes,
+                         double memory, char* error, int errorSize);
 
 void spacetimeUnetClose(SpacetimeUnet* unet);
 

@@ -84,12 +84,14 @@ struct SpacetimeTorchScript {
         // The optimiser specialises on shapes, which vary, and loses tangents.
         const torch::jit::GraphOptimizerEnabledGuard plain(false);
         if (jacobian == nullptr)
-            portions(D, x, level, [&](std::int64_t row) { return row; }, n, [&](std::int64_t start, const Tensor& rows, const Tensor& levels) {
-                const c10::AutoGradMode off(false);
-                std::vector<double> out;
-                copy(run(rows, levels), out);
-                std::copy(out.begin(), out.end(), values + start * D);
-            });
+            portions(
+                D, x, level, [&](std::int64_t row) { return row; }, n,
+                [&](std::int64_t start, const Tensor& rows, const Tensor& levels) {
+                    const c10::AutoGradMode off(false);
+                    std::vector<double> out;
+                    copy(run(rows, levels), out);
+                    std::copy(out.begin(), out.end(), values + start * D);
+                });
         else if (forwardMode)
             predictForward(n, D, x, level, values, jacobian);
         else
@@ -132,13 +134,15 @@ struct SpacetimeTorchScript {
         const torch::jit::GraphOptimizerEnabledGuard plain(false);
         const c10::AutoGradMode off(false);
         const c10::AutoFwGradMode on(true);
-        portions(D, x, level, [](std::int64_t row) { return row; }, n, [&](std::int64_t start, const Tensor& xs, const Tensor& levels) {
-            const std::int64_t count = xs.size(0);
-            std::vector<double> tx(alongX + start * D, alongX + (start + count) * D), tl(alongLevel + start, alongLevel + start + count), out, slope;
-            runDual(xs, levels, tensor(tx, {count, D}), tensor(tl, {count}), out, slope);
-            std::copy(out.begin(), out.end(), values + start * D);
-            std::copy(slope.begin(), slope.end(), along + start * D);
-        });
+        portions(
+            D, x, level, [](std::int64_t row) { return row; }, n,
+            [&](std::int64_t start, const Tensor& xs, const Tensor& levels) {
+                const std::int64_t count = xs.size(0);
+                std::vector<double> tx(alongX + start * D, alongX + (start + count) * D), tl(alongLevel + start, alongLevel + start + count), out, slope;
+                runDual(xs, levels, tensor(tx, {count, D}), tensor(tl, {count}), out, slope);
+                std::copy(out.begin(), out.end(), values + start * D);
+                std::copy(slope.begin(), slope.end(), along + start * D);
+            });
     }
 
     /// One pass of dual numbers.
@@ -158,59 +162,64 @@ struct SpacetimeTorchScript {
         const std::int64_t K = D + 1;
         const c10::AutoGradMode off(false);
         const c10::AutoFwGradMode on(true);
-        portions(D, x, level, [K](std::int64_t row) { return row / K; }, n * K, [&](std::int64_t start, const Tensor& xs, const Tensor& levels) {
-            const std::int64_t count = xs.size(0);
-            std::vector<double> tx(count * D, 0.0), tl(count, 0.0), out, along;
-            for (std::int64_t r = 0; r < count; r++) {
-                const std::int64_t k = (start + r) % K;
-                (k < D ? tx[r * D + k] : tl[r]) = 1;
-            }
-            runDual(xs, levels, tensor(tx, {count, D}), tensor(tl, {count}), out, along);
-            for (std::int64_t r = 0; r < count; r++) {
-                const std::int64_t point = (start + r) / K, k = (start + r) % K;
-                for (int i = 0; i < D; i++) {
-                    jacobian[(point * D + i) * K + k] = along[r * D + i];
-                    if (k == 0)
-                        values[point * D + i] = out[r * D + i];
+        portions(
+            D, x, level, [K](std::int64_t row) { return row / K; }, n * K,
+            [&](std::int64_t start, const Tensor& xs, const Tensor& levels) {
+                const std::int64_t count = xs.size(0);
+                std::vector<double> tx(count * D, 0.0), tl(count, 0.0), out, along;
+                for (std::int64_t r = 0; r < count; r++) {
+                    const std::int64_t k = (start + r) % K;
+                    (k < D ? tx[r * D + k] : tl[r]) = 1;
                 }
-            }
-        });
+                runDual(xs, levels, tensor(tx, {count, D}), tensor(tl, {count}), out, along);
+                for (std::int64_t r = 0; r < count; r++) {
+                    const std::int64_t point = (start + r) / K, k = (start + r) % K;
+                    for (int i = 0; i < D; i++) {
+                        jacobian[(point * D + i) * K + k] = along[r * D + i];
+                        if (k == 0)
+                            values[point * D + i] = out[r * D + i];
+                    }
+                }
+            });
     }
 
     /// One pass forward, and one back for each output.
     void predictReverse(std::int64_t n, int D, const double* x, const double* level, double* values, double* jacobian) {
         const std::int64_t K = D + 1;
         const c10::AutoGradMode on(true);
-        portions(D, x, level, [](std::int64_t row) { return row; }, n, [&](std::int64_t start, Tensor xs, Tensor levels) {
-            const std::int64_t count = xs.size(0);
-            xs.set_requires_grad(true);
-            levels.set_requires_grad(true);
-            std::vector<double> out;
-            const Tensor result = run(xs, levels);
-            copy(result, out);
-            std::copy(out.begin(), out.end(), values + start * D);
-            for (int i = 0; i < D; i++) {
-                std::vector<double> chosen(count * D, 0.0), byX(count * D, 0.0), byLevel(count, 0.0);
-                for (std::int64_t r = 0; r < count; r++)
-                    chosen[r * D + i] = 1;
-                if (result.requires_grad()) {
-                    const auto gradients = torch::autograd::grad({result}, {xs, levels}, {tensor(chosen, {count, D})}, i + 1 < D, false, true);
-                    if (gradients[0].defined())
-                        copy(gradients[0], byX);
-                    if (gradients[1].defined())
-                        copy(gradients[1], byLevel);
+        portions(
+            D, x, level, [](std::int64_t row) { return row; }, n,
+            [&](std::int64_t start, Tensor xs, Tensor levels) {
+                const std::int64_t count = xs.size(0);
+                xs.set_requires_grad(true);
+                levels.set_requires_grad(true);
+                std::vector<double> out;
+                const Tensor result = run(xs, levels);
+                copy(result, out);
+                std::copy(out.begin(), out.end(), values + start * D);
+                for (int i = 0; i < D; i++) {
+                    std::vector<double> chosen(count * D, 0.0), byX(count * D, 0.0), byLevel(count, 0.0);
+                    for (std::int64_t r = 0; r < count; r++)
+                        chosen[r * D + i] = 1;
+                    if (result.requires_grad()) {
+                        const auto gradients = torch::autograd::grad({result}, {xs, levels}, {tensor(chosen, {count, D})}, i + 1 < D, false, true);
+                        if (gradients[0].defined())
+                            copy(gradients[0], byX);
+                        if (gradients[1].defined())
+                            copy(gradients[1], byLevel);
+                    }
+                    for (std::int64_t r = 0; r < count; r++) {
+                        double* row = jacobian + ((start + r) * D + i) * K;
+                        std::copy(byX.begin() + r * D, byX.begin() + (r + 1) * D, row);
+                        row[D] = byLevel[r];
+                    }
                 }
-                for (std::int64_t r = 0; r < count; r++) {
-                    double* row = jacobian + ((start + r) * D + i) * K;
-                    std::copy(byX.begin() + r * D, byX.begin() + (r + 1) * D, row);
-                    row[D] = byLevel[r];
-                }
-            }
-        });
+            });
     }
 
     /// Central differences, as the jacobian is laid out, and the error that rounding leaves in each column of each point.
-    void differences(std::int64_t n, int D, const double* x, const double* level, const double* noise, double levelStep, std::vector<double>& jacobian, std::vector<double>& error) {
+    void differences(std::int64_t n, int D, const double* x, const double* level, const double* noise, double levelStep, std::vector<double>& jacobian,
+                     std::vector<double>& error) {
         const std::int64_t K = D + 1;
         const double step = type == at::kDouble ? 1e-5 : 1e-2, epsilon = type == at::kDouble ? 1e-16 : 6e-8;
         std::vector<double> plus(n * D), minus(n * D);

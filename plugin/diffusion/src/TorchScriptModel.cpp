@@ -35,7 +35,7 @@ std::unique_ptr<TorchScriptModel> TorchScriptModel::load(const std::string& path
     Handle module(opened, torch.closeScript);
     if (*metadata == '\0')
         throw std::invalid_argument(quoted(path) + " does not say what its variables, schedule and prediction are: it lacks the extra file spacetime.json. Save the module with "
-                                    "openmmspacetime.saveTorchScript, or with torch.jit.save(module, path, _extra_files={'spacetime.json': ...}) (docs/models.md)");
+                                                   "openmmspacetime.saveTorchScript, or with torch.jit.save(module, path, _extra_files={'spacetime.json': ...}) (docs/models.md)");
     json j;
     try {
         j = json::parse(metadata);

@@ -31,8 +31,8 @@ std::pair<int, int> installedVersion() {
 void checkVersion() {
     const auto [major, minor] = installedVersion();
     if (major != TORCH_VERSION_MAJOR || minor != TORCH_VERSION_MINOR)
-        throw std::runtime_error("this library was built for torch " + std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) +
-                                 ", torch " + std::to_string(major) + "." + std::to_string(minor) + " is installed: " + Install);
+        throw std::runtime_error("this library was built for torch " + std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) + ", torch " +
+                                 std::to_string(major) + "." + std::to_string(minor) + " is installed: " + Install);
 }
 
 c10::Device deviceFor(const std::string& name) {

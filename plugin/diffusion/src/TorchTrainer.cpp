@@ -58,8 +58,7 @@ class Mixture {
 public:
     Tensor flat;
 
-    Mixture(const SpacetimeTorchJob& job, at::Device device)
-        : K(job.numComponents), lifted(job.numLifted), unlifted(job.numUnlifted), M(job.numStatistics) {
+    Mixture(const SpacetimeTorchJob& job, at::Device device) : K(job.numComponents), lifted(job.numLifted), unlifted(job.numUnlifted), M(job.numStatistics) {
         if (job.numParameters != K * (1 + 2 * lifted + 2 * unlifted))
             throw std::runtime_error("the number of parameters does not fit the shape of the mixture");
         flat = at::from_blob(job.parameters, {job.numParameters}, at::kFloat).clone().to(device);
@@ -303,8 +302,8 @@ extern "C" __attribute__((visibility("default"))) int spacetimeTorchTrain(Spacet
     return guarded(job->error, sizeof(job->error), [&] { train(*job); });
 }
 
-extern "C" __attribute__((visibility("default"))) int spacetimeTorchEvaluate(SpacetimeTorchJob* job, std::int64_t points, const float* eta, const float* v,
-                                                                             float* psi, float* mu, float* product) {
+extern "C" __attribute__((visibility("default"))) int spacetimeTorchEvaluate(SpacetimeTorchJob* job, std::int64_t points, const float* eta, const float* v, float* psi, float* mu,
+                                                                             float* product) {
     return guarded(job->error, sizeof(job->error), [&] {
         checkVersion();
         c10::AutoGradMode off(false);

@@ -242,7 +242,8 @@ void train(SpacetimeUnetJob& job) {
         const std::int64_t n = heldOut.inputs.size(0), portion = std::max(job.batch, 1);
         for (std::int64_t start = 0; start < n; start += portion) {
             const std::int64_t count = std::min(portion, n - start);
-            const Tensor error = judged.forward({heldOut.inputs.narrow(0, start, count), {}}, {heldOut.levels.narrow(0, start, count), {}}).value - heldOut.targets.narrow(0, start, count);
+            const Tensor error =
+                judged.forward({heldOut.inputs.narrow(0, start, count), {}}, {heldOut.levels.narrow(0, start, count), {}}).value - heldOut.targets.narrow(0, start, count);
             sum += error.square().mean().item<double>() * count;
         }
         return sum / n;
@@ -360,7 +361,8 @@ struct SpacetimeUnet {
                 if (!isOutOfMemory(e) || count == 1)
                     throw;
                 limit = count / 2;
-                std::fprintf(stderr, "spacetime: not enough memory for %lld pictures at a time, going on with %lld\n", static_cast<long long>(count), static_cast<long long>(limit));
+                std::fprintf(stderr, "spacetime: not enough memory for %lld pictures at a time, going on with %lld\n", static_cast<long long>(count),
+                             static_cast<long long>(limit));
             }
         }
     }

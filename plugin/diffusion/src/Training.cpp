@@ -50,8 +50,7 @@ void validate(const TrainingOptions& o) {
     check(o.averaging >= 0 && o.averaging < 1, "an averaging decay from 0 to below 1, got " + text(o.averaging));
     check(o.sobolevWeight >= 0, "a Sobolev weight of 0 or more, got " + text(o.sobolevWeight));
     check(o.patience >= 0, "a patience of 0 or more, got " + std::to_string(o.patience));
-    check(std::isfinite(o.minLogSnr) && std::isfinite(o.maxLogSnr) && o.minLogSnr < o.maxLogSnr,
-          "a log-SNR range, got " + text(o.minLogSnr) + " to " + text(o.maxLogSnr));
+    check(std::isfinite(o.minLogSnr) && std::isfinite(o.maxLogSnr) && o.minLogSnr < o.maxLogSnr, "a log-SNR range, got " + text(o.minLogSnr) + " to " + text(o.maxLogSnr));
     check(o.threads >= 0, "0 or more threads, got " + std::to_string(o.threads));
     check(o.reportEvery > 0, "a positive reporting interval, got " + std::to_string(o.reportEvery));
     check(o.temperature >= 0, "a temperature of 0 (unknown) or more, got " + text(o.temperature));
@@ -65,9 +64,7 @@ void describeData(const EmpiricalModel& samples, NetworkParameters& p) {
     p.low.resize(v.numUnlifted());
     p.high.resize(v.numUnlifted());
     const Eigen::Index K = T.cols();
-    auto constant = [](const std::string& name) {
-        throw std::invalid_argument("Training: '" + name + "' has the same value in every sample: leave that column out");
-    };
+    auto constant = [](const std::string& name) { throw std::invalid_argument("Training: '" + name + "' has the same value in every sample: leave that column out"); };
     for (int i = 0, u = 0; i < v.size(); i++) {
         const int o = v.offset(i);
         if (v[i].lifted()) {
@@ -258,9 +255,18 @@ TrainingResult train(const EmpiricalModel& samples, const TrainingOptions& optio
 
     Row row = startingPoint(samples, K, random);
     const std::string checkpoint = options.checkpoint.empty() ? outFile + ".checkpoint" : options.checkpoint;
-    const json key = {{"samples", fingerprint(samples)}, {"variables", vars.toJson()}, {"steps", options.steps}, {"batch", batch}, {"points", points}, {"components", K},
-                      {"seed", options.seed}, {"learning_rate", options.learningRate}, {"averaging", options.averaging}, {"sobolev_weight", options.sobolevWeight},
-                      {"log_snr_range", {p.minLogSnr, p.maxLogSnr}}, {"report_every", options.reportEvery}};
+    const json key = {{"samples", fingerprint(samples)},
+                      {"variables", vars.toJson()},
+                      {"steps", options.steps},
+                      {"batch", batch},
+                      {"points", points},
+                      {"components", K},
+                      {"seed", options.seed},
+                      {"learning_rate", options.learningRate},
+                      {"averaging", options.averaging},
+                      {"sobolev_weight", options.sobolevWeight},
+                      {"log_snr_range", {p.minLogSnr, p.maxLogSnr}},
+                      {"report_every", options.reportEvery}};
     const std::int64_t stateSize = spacetimeTorchStateSize(static_cast<std::int64_t>(row.values.size()));
     ProgressBridge bridge{options, checkpoint, key, stateSize};
     std::vector<float> state;

@@ -37,8 +37,7 @@ MixtureModel featureless(const Variables& variables, const Eigen::VectorXd& mean
 
 /// Rows as described in TorchEntry.h, [count x row length], row-major. Exact moments come from `samples`, by `threads` threads. `progress`
 /// (may be empty) is called with the share done and returns false to stop: the result is then empty.
-std::vector<float> trainingRows(const EmpiricalModel& samples, const Eigen::MatrixXd& eta, int threads, std::mt19937_64& random,
-                                const std::function<bool(double)>& progress);
+std::vector<float> trainingRows(const EmpiricalModel& samples, const Eigen::MatrixXd& eta, int threads, std::mt19937_64& random, const std::function<bool(double)>& progress);
 
 /// Statistics of the samples [count x M], row-major, drawn with the probability of their weights. Blocks of neighbouring frames are either all
 /// among the first numKept or all after them: what is held out has to be more than the neighbour in time of what is trained on.

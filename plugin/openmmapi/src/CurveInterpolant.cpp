@@ -5,7 +5,7 @@
 namespace SpacetimePlugin {
 
 CurveInterpolant::CurveInterpolant(const std::vector<double>& s, const std::vector<double>& eta)
-        : numComponents(static_cast<int>(eta.size()/s.size())), nodes(s), values(eta), slopes(eta.size()) {
+    : numComponents(static_cast<int>(eta.size() / s.size())), nodes(s), values(eta), slopes(eta.size()) {
     // A node's components lie side by side here, which is a column of the core's [m x N+1] matrices.
     Eigen::Map<const Eigen::VectorXd> x(nodes.data(), nodes.size());
     Eigen::Map<const Eigen::MatrixXd> y(values.data(), numComponents, nodes.size());

@@ -21,12 +21,10 @@ static const int NAN_CHECK_INTERVAL = 1000;
 
 static void checkAtLeast(int value, int least, const char* what) {
     if (value < least)
-        throw OpenMMException(string("PathSampler: ")+what+" must be "+std::to_string(least)+" or more, but it is "+std::to_string(value));
+        throw OpenMMException(string("PathSampler: ") + what + " must be " + std::to_string(least) + " or more, but it is " + std::to_string(value));
 }
 
-PathSampler::PathSampler(const SpacetimeForce& force, int numSteps) : force(force) {
-    setNumSteps(numSteps);
-}
+PathSampler::PathSampler(const SpacetimeForce& force, int numSteps) : force(force) { setNumSteps(numSteps); }
 
 void PathSampler::setNumSteps(int steps) {
     checkAtLeast(steps, 1, "the number of steps");
@@ -40,14 +38,14 @@ void PathSampler::setStepsPerMove(int steps) {
 
 int PathSampler::stepsForLength(double stepsPerLength, double length, int stepsPerMove) {
     checkAtLeast(stepsPerMove, 1, "the number of steps per move");
-    double steps = stepsPerLength*length;
+    double steps = stepsPerLength * length;
     if (!(stepsPerLength > 0 && length > 0 && steps < 1e9)) {
         std::stringstream message;
         message << "PathSampler: expected a positive number of steps per unit of length and a positive length, and fewer than 1e9 steps in all, but got " << stepsPerLength
                 << " and " << length;
         throw OpenMMException(message.str());
     }
-    return stepsPerMove*static_cast<int>(std::ceil(steps/stepsPerMove*(1-1e-12)));
+    return stepsPerMove * static_cast<int>(std::ceil(steps / stepsPerMove * (1 - 1e-12)));
 }
 
 void PathSampler::setNumPullSteps(int steps) {
@@ -57,7 +55,7 @@ void PathSampler::setNumPullSteps(int steps) {
 
 void PathSampler::setMaxStartDistance(double widths) {
     if (!(widths > 0))
-        throw OpenMMException("PathSampler: the largest distance of the start must be positive, but it is "+std::to_string(widths));
+        throw OpenMMException("PathSampler: the largest distance of the start must be positive, but it is " + std::to_string(widths));
     maxStartDistance = widths;
 }
 
@@ -88,15 +86,15 @@ bool PathSampler::run(Context& context, const Progress& progress, int progressIn
 }
 
 void PathSampler::begin(Context& context) {
-    if (numSteps%stepsPerMove != 0)
-        throw OpenMMException("PathSampler: the number of steps must be a multiple of the steps per move, but "+std::to_string(numSteps)+" steps are not a multiple of "+
+    if (numSteps % stepsPerMove != 0)
+        throw OpenMMException("PathSampler: the number of steps must be a multiple of the steps per move, but " + std::to_string(numSteps) + " steps are not a multiple of " +
                               std::to_string(stepsPerMove));
     impl = &force.getImpl(context);
     if (impl->getVariables().getWalkers().size() > 1)
-        throw OpenMMException("PathSampler: it drives one walker, but the SpacetimeForce has "+std::to_string(impl->getVariables().getWalkers().size())+
+        throw OpenMMException("PathSampler: it drives one walker, but the SpacetimeForce has " + std::to_string(impl->getVariables().getWalkers().size()) +
                               "; move the Context parameter in a loop of your own and read getVariableValues()");
     this->context = &context;
-    numMoves = numSteps/stepsPerMove;
+    numMoves = numSteps / stepsPerMove;
     movesDone = 0;
     stepsDone = 0;
     numVariables = impl->getVariables().size();
@@ -109,7 +107,7 @@ void PathSampler::begin(Context& context) {
     energySteps.clear();
     clearFrames();
     s.reserve(numSteps);
-    variables.reserve(static_cast<size_t>(numSteps)*numVariables);
+    variables.reserve(static_cast<size_t>(numSteps) * numVariables);
     workProfile.reserve(numMoves);
     work = 0;
     numEnergyEvaluations = numGradientEvaluations = 0;
@@ -123,8 +121,8 @@ void PathSampler::begin(Context& context) {
 }
 
 double PathSampler::getPosition(int move) const {
-    double fraction = (move == numMoves ? 1.0 : static_cast<double>(move)/numMoves);
-    return backward ? 1.0-fraction : fraction;
+    double fraction = (move == numMoves ? 1.0 : static_cast<double>(move) / numMoves);
+    return backward ? 1.0 - fraction : fraction;
 }
 
 void PathSampler::checkStart(Context& context) const {
@@ -142,19 +140,19 @@ void PathSampler::checkStart(const SpacetimeForceImpl& impl, const vector<double
         const VariableSet::Variable& v = variables[i];
         double center, width, difference;
         if (v.isLifted()) {
-            double unit = v.period/(2*M_PI);
-            center = unit*std::atan2(bias[v.offset+1], bias[v.offset]);
-            width = unit/std::sqrt(std::hypot(bias[v.offset], bias[v.offset+1]));
-            difference = std::remainder(values[i]-center, v.period);
+            double unit = v.period / (2 * M_PI);
+            center = unit * std::atan2(bias[v.offset + 1], bias[v.offset]);
+            width = unit / std::sqrt(std::hypot(bias[v.offset], bias[v.offset + 1]));
+            difference = std::remainder(values[i] - center, v.period);
         }
         else {
-            double precision = std::max(0.0, -2*bias[0]);
-            center = v.shift+v.scale*bias[v.offset]/precision;
-            width = v.scale/std::sqrt(precision);
-            difference = values[i]-center;
+            double precision = std::max(0.0, -2 * bias[0]);
+            center = v.shift + v.scale * bias[v.offset] / precision;
+            width = v.scale / std::sqrt(precision);
+            difference = values[i] - center;
         }
         // No bias has no centre, and its width is infinite.
-        double distance = (std::isfinite(width) ? std::fabs(difference)/width : 0.0);
+        double distance = (std::isfinite(width) ? std::fabs(difference) / width : 0.0);
         if (distance > maxStartDistance) {
             std::stringstream message;
             message << "PathSampler: the path starts too far from the curve: " << (isEquilibrated ? "after the equilibration " : "") << "the variable \"" << v.name << "\" is "
@@ -175,7 +173,7 @@ void PathSampler::pull(int steps) {
         ~Restore() { context.setParameter(SpacetimeForce::KT(), kT); }
     } restore{*context, context->getParameter(SpacetimeForce::KT())};
     for (int i = 0; i < steps; i++) {
-        context->setParameter(SpacetimeForce::KT(), restore.kT*(stepsDone+1)/numPullSteps);
+        context->setParameter(SpacetimeForce::KT(), restore.kT * (stepsDone + 1) / numPullSteps);
         context->getIntegrator().step(1);
         stepsDone++;
     }
@@ -186,13 +184,13 @@ bool PathSampler::advance(int maxSteps) {
         throw OpenMMException("PathSampler: call begin() before advance()");
     checkAtLeast(maxSteps, 1, "the number of steps to advance");
     Integrator& integrator = context->getIntegrator();
-    long long total = getNumStepsTotal(), last = std::min(total, stepsDone+maxSteps), curveStart = static_cast<long long>(numPullSteps)+numEquilibrationSteps,
-              curveEnd = curveStart+numSteps;
+    long long total = getNumStepsTotal(), last = std::min(total, stepsDone + maxSteps), curveStart = static_cast<long long>(numPullSteps) + numEquilibrationSteps,
+              curveEnd = curveStart + numSteps;
     while (stepsDone < last) {
         if (stepsDone < curveStart || stepsDone >= curveEnd) {
             // Nothing is recorded at the ends, so the integrator can run on its own for a while.
             long long end = std::min(last, stepsDone < numPullSteps ? static_cast<long long>(numPullSteps) : stepsDone < curveStart ? curveStart : total);
-            int chunk = static_cast<int>(std::min<long long>(end-stepsDone, NAN_CHECK_INTERVAL));
+            int chunk = static_cast<int>(std::min<long long>(end - stepsDone, NAN_CHECK_INTERVAL));
             if (stepsDone < numPullSteps)
                 pull(chunk);
             else {
@@ -204,13 +202,13 @@ bool PathSampler::advance(int maxSteps) {
                 checkStart(*impl, values, true);
             continue;
         }
-        if ((stepsDone-curveStart)%stepsPerMove == 0)
+        if ((stepsDone - curveStart) % stepsPerMove == 0)
             move();
         integrator.step(1);
         stepsDone++;
         recordStep();
     }
-    numGradientEvaluations = impl->getNumForceEvaluations()-firstForceEvaluation;
+    numGradientEvaluations = impl->getNumForceEvaluations() - firstForceEvaluation;
     if (stepsDone < total)
         return true;
     finalVariables = values;
@@ -225,16 +223,14 @@ void PathSampler::move() {
     impl->getCurve().evaluate(currentS, nextEta);
     double change = 0;
     for (size_t i = 0; i < eta.size(); i++)
-        change += (nextEta[i]-eta[i])*statistic[i];
-    work -= context->getParameter(SpacetimeForce::KT())*change;
+        change += (nextEta[i] - eta[i]) * statistic[i];
+    work -= context->getParameter(SpacetimeForce::KT()) * change;
     workProfile.push_back(work);
     eta.swap(nextEta);
     context->setParameter(force.getParameterName(), currentS);
 }
 
-bool PathSampler::isRecorded(int step, int stride) const {
-    return step == numSteps-1 || (stride > 0 && (step+1)%stride == 0);
-}
+bool PathSampler::isRecorded(int step, int stride) const { return step == numSteps - 1 || (stride > 0 && (step + 1) % stride == 0); }
 
 void PathSampler::recordStep() {
     int step = static_cast<int>(s.size());
@@ -246,10 +242,10 @@ void PathSampler::recordStep() {
         variables.push_back(value);
     }
     bool record = isRecorded(step, frameStride);
-    if (record || (step+1)%NAN_CHECK_INTERVAL == 0) {
+    if (record || (step + 1) % NAN_CHECK_INTERVAL == 0) {
         impl->getContext().getPositions(positions);
         for (const Vec3& p : positions)
-            if (!std::isfinite(p[0]+p[1]+p[2]))
+            if (!std::isfinite(p[0] + p[1] + p[2]))
                 failNaN("a position");
         if (record)
             recordFrame(step);
@@ -262,8 +258,8 @@ void PathSampler::recordEnergy(int step, bool isFrame) {
     vector<double>& bias = nextEta;
     impl->getVariables().computeStatistic(values, statistic);
     impl->getCurve().evaluate(currentS, bias);
-    double biasEnergy = -context->getParameter(SpacetimeForce::KT())*dot(bias, statistic);
-    double energy = impl->getContext().calcForcesAndEnergy(false, true)-biasEnergy;
+    double biasEnergy = -context->getParameter(SpacetimeForce::KT()) * dot(bias, statistic);
+    double energy = impl->getContext().calcForcesAndEnergy(false, true) - biasEnergy;
     numEnergyEvaluations++;
     if (!std::isfinite(energy))
         failNaN("the potential energy");
@@ -301,7 +297,7 @@ void PathSampler::checkVariables() {
     impl->getVariableValues(impl->getContext(), values);
     for (int i = 0; i < numVariables; i++)
         if (!std::isfinite(values[i]))
-            failNaN("the variable \""+impl->getVariables()[i].name+"\"");
+            failNaN("the variable \"" + impl->getVariables()[i].name + "\"");
 }
 
 void PathSampler::failNaN(const string& what) const {

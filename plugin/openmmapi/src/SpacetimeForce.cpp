@@ -26,7 +26,7 @@ template <class... Parts>
     throw OpenMMException(message.str());
 }
 
-const double TWO_PI = 2*M_PI;
+const double TWO_PI = 2 * M_PI;
 
 const char* const TYPE_NAMES[] = {"torsion", "coordinate", "angle", "distance", "position"};
 
@@ -47,12 +47,12 @@ bool areCollinear(const vector<Vec3>& points) {
     center /= points.size();
     Vec3 axis;
     for (const Vec3& p : points)
-        if ((p-center).dot(p-center) > axis.dot(axis))
-            axis = p-center;
+        if ((p - center).dot(p - center) > axis.dot(axis))
+            axis = p - center;
     double length = std::sqrt(axis.dot(axis));
     for (const Vec3& p : points) {
-        Vec3 area = axis.cross(p-center);
-        if (std::sqrt(area.dot(area)) > 1e-4*length*length)
+        Vec3 area = axis.cross(p - center);
+        if (std::sqrt(area.dot(area)) > 1e-4 * length * length)
             return false;
     }
     return true;
@@ -60,22 +60,17 @@ bool areCollinear(const vector<Vec3>& points) {
 
 }  // namespace
 
-SpacetimeForce::SpacetimeForce(const vector<double>& s, const vector<double>& eta, double temperature)
-        : defaultS(0), parameterName("spacetime_s"), periodic(false) {
+SpacetimeForce::SpacetimeForce(const vector<double>& s, const vector<double>& eta, double temperature) : defaultS(0), parameterName("spacetime_s"), periodic(false) {
     setCurve(s, eta);
     setTemperature(temperature);
 }
 
-int SpacetimeForce::getNumVariables() const {
-    return static_cast<int>(variables.size());
-}
+int SpacetimeForce::getNumVariables() const { return static_cast<int>(variables.size()); }
 
-int SpacetimeForce::getNumStatistics() const {
-    return VariableSet(*this).getNumStatistics();
-}
+int SpacetimeForce::getNumStatistics() const { return VariableSet(*this).getNumStatistics(); }
 
 int SpacetimeForce::addCentroid(const vector<int>& particles, const vector<double>& weights) {
-    const string what = "centroid "+std::to_string(-1-getNumCentroids());
+    const string what = "centroid " + std::to_string(-1 - getNumCentroids());
     if (particles.empty())
         fail(what, " expects at least one particle, but got none");
     for (int particle : particles)
@@ -90,12 +85,12 @@ int SpacetimeForce::addCentroid(const vector<int>& particles, const vector<doubl
 void SpacetimeForce::getCentroidParameters(int handle, vector<int>& particles, vector<double>& weights) const {
     if (handle >= 0 || handle < -getNumCentroids())
         fail("there is no centroid ", handle, "; ", getNumCentroids(), " have been added, with handles from -1 down");
-    particles = centroids[-1-handle].particles;
-    weights = centroids[-1-handle].weights;
+    particles = centroids[-1 - handle].particles;
+    weights = centroids[-1 - handle].weights;
 }
 
 int SpacetimeForce::addFrame(const vector<int>& sites, const vector<Vec3>& reference, const vector<double>& weights) {
-    const string what = "frame "+std::to_string(getNumFrames());
+    const string what = "frame " + std::to_string(getNumFrames());
     if (sites.size() < 3)
         fail(what, " expects at least three sites, but got ", sites.size());
     checkSites(sites, what);
@@ -109,7 +104,7 @@ int SpacetimeForce::addFrame(const vector<int>& sites, const vector<Vec3>& refer
         fail(what, " expects reference positions that do not all lie on one line: the rotation about it would be undefined");
     checkWeights(weights, sites.size(), what);
     frames.push_back({sites, reference, weights});
-    return getNumFrames()-1;
+    return getNumFrames() - 1;
 }
 
 void SpacetimeForce::getFrameParameters(int frame, vector<int>& sites, vector<Vec3>& reference, vector<double>& weights) const {
@@ -125,13 +120,13 @@ void SpacetimeForce::checkSites(const vector<int>& sites, const string& what) co
     std::map<int, int> seen;
     for (size_t i = 0; i < sites.size(); i++) {
         if (sites[i] < -getNumCentroids())
-            fail(what, " expects indices of particles or handles of centroids, but site ", i+1, " is ", sites[i], " and ",
-                 (centroids.empty() ? string("no centroid has been added") : "the centroids are -1 to "+std::to_string(-getNumCentroids())));
-        const vector<int>& particles = (sites[i] < 0 ? centroids[-1-sites[i]].particles : vector<int>(1, sites[i]));
+            fail(what, " expects indices of particles or handles of centroids, but site ", i + 1, " is ", sites[i], " and ",
+                 (centroids.empty() ? string("no centroid has been added") : "the centroids are -1 to " + std::to_string(-getNumCentroids())));
+        const vector<int>& particles = (sites[i] < 0 ? centroids[-1 - sites[i]].particles : vector<int>(1, sites[i]));
         for (int particle : particles) {
             auto found = seen.find(particle);
             if (found != seen.end())
-                fail(what, " expects sites that do not overlap, but sites ", found->second+1, " and ", i+1, " (", sites[found->second], " and ", sites[i],
+                fail(what, " expects sites that do not overlap, but sites ", found->second + 1, " and ", i + 1, " (", sites[found->second], " and ", sites[i],
                      ") both contain particle ", particle);
             seen[particle] = static_cast<int>(i);
         }
@@ -158,15 +153,15 @@ void SpacetimeForce::checkVariable(const Variable& v, const string& what) const 
 int SpacetimeForce::addVariable(Variable v) {
     const string index = std::to_string(variables.size());
     if (v.name.empty())
-        v.name = TYPE_NAMES[v.type]+index;
-    checkVariable(v, "variable "+index+" ("+v.name+")");
+        v.name = TYPE_NAMES[v.type] + index;
+    checkVariable(v, "variable " + index + " (" + v.name + ")");
     variables.push_back(std::move(v));
-    return getNumVariables()-1;
+    return getNumVariables() - 1;
 }
 
 void SpacetimeForce::setVariable(int index, Variable v) {
     v.name = variables[index].name;
-    checkVariable(v, "variable "+std::to_string(index)+" ("+v.name+")");
+    checkVariable(v, "variable " + std::to_string(index) + " (" + v.name + ")");
     variables[index] = std::move(v);
 }
 
@@ -198,27 +193,19 @@ int SpacetimeForce::checkVariable(int index) const {
 
 const SpacetimeForce::Variable& SpacetimeForce::variable(int index, VariableType type, const char* method) const {
     const Variable& v = variables[checkVariable(index)];
-    auto article = [](VariableType t) { return string(t == Angle ? "an " : "a ")+TYPE_NAMES[t]; };
+    auto article = [](VariableType t) { return string(t == Angle ? "an " : "a ") + TYPE_NAMES[t]; };
     if (v.type != type)
         fail(method, " expects ", article(type), ", but variable ", index, " (", v.name, ") is ", article(v.type));
     return v;
 }
 
-SpacetimeForce::VariableType SpacetimeForce::getVariableType(int index) const {
-    return variables[checkVariable(index)].type;
-}
+SpacetimeForce::VariableType SpacetimeForce::getVariableType(int index) const { return variables[checkVariable(index)].type; }
 
-const char* SpacetimeForce::getVariableTypeName(VariableType type) {
-    return TYPE_NAMES[type];
-}
+const char* SpacetimeForce::getVariableTypeName(VariableType type) { return TYPE_NAMES[type]; }
 
-const string& SpacetimeForce::getVariableName(int index) const {
-    return variables[checkVariable(index)].name;
-}
+const string& SpacetimeForce::getVariableName(int index) const { return variables[checkVariable(index)].name; }
 
-void SpacetimeForce::setVariableName(int index, const string& name) {
-    variables[checkVariable(index)].name = name;
-}
+void SpacetimeForce::setVariableName(int index, const string& name) { variables[checkVariable(index)].name = name; }
 
 void SpacetimeForce::getTorsionParameters(int index, int& site1, int& site2, int& site3, int& site4) const {
     const Variable& v = variable(index, Torsion, "getTorsionParameters");
@@ -298,7 +285,7 @@ static void checkWalker(size_t index, int offset, double intercept, double slope
 int SpacetimeForce::addWalker(int offset, double intercept, double slope) {
     checkWalker(walkers.size(), offset, intercept, slope);
     walkers.push_back({offset, intercept, slope});
-    return getNumWalkers()-1;
+    return getNumWalkers() - 1;
 }
 
 void SpacetimeForce::getWalkerParameters(int index, int& offset, double& intercept, double& slope) const {
@@ -324,16 +311,16 @@ void SpacetimeForce::setCurve(const vector<double>& s, const vector<double>& eta
         if (!std::isfinite(s[i]))
             fail("s must be finite, but s[", i, "] is ", s[i]);
     for (size_t i = 1; i < numNodes; i++)
-        if (s[i] <= s[i-1])
-            fail("s must increase strictly, but s[", i-1, "] = ", s[i-1], " and s[", i, "] = ", s[i]);
+        if (s[i] <= s[i - 1])
+            fail("s must increase strictly, but s[", i - 1, "] = ", s[i - 1], " and s[", i, "] = ", s[i]);
     if (s.front() != 0 || s.back() != 1)
         fail("s must run from 0 to 1, but it runs from ", s.front(), " to ", s.back());
-    if (eta.empty() || eta.size()%numNodes != 0)
+    if (eta.empty() || eta.size() % numNodes != 0)
         fail("eta must hold the same number of components for each of the ", numNodes, " nodes, but it has ", eta.size(), " numbers");
-    size_t numComponents = eta.size()/numNodes;
+    size_t numComponents = eta.size() / numNodes;
     for (size_t i = 0; i < eta.size(); i++)
         if (!std::isfinite(eta[i]))
-            fail("eta must be finite, but component ", i%numComponents, " at node ", i/numComponents, " is ", eta[i]);
+            fail("eta must be finite, but component ", i % numComponents, " at node ", i / numComponents, " is ", eta[i]);
     this->s = s;
     this->eta = eta;
     interpolant = CurveInterpolant(s, eta);
@@ -382,9 +369,7 @@ SpacetimeForceImpl& SpacetimeForce::getImpl(Context& context) const {
          "context.reinitialize(preserveState=True) after adding it");
 }
 
-void SpacetimeForce::updateParametersInContext(Context& context) {
-    getImpl(context).updateParametersInContext(getContextImpl(context));
-}
+void SpacetimeForce::updateParametersInContext(Context& context) { getImpl(context).updateParametersInContext(getContextImpl(context)); }
 
 vector<double> SpacetimeForce::getVariableValues(Context& context) const {
     vector<double> values;
@@ -398,12 +383,8 @@ vector<double> SpacetimeForce::getStatistic(Context& context) const {
     return statistic;
 }
 
-double SpacetimeForce::getBiasEnergy(Context& context) const {
-    return getImpl(context).getBiasEnergy(getContextImpl(context));
-}
+double SpacetimeForce::getBiasEnergy(Context& context) const { return getImpl(context).getBiasEnergy(getContextImpl(context)); }
 
-ForceImpl* SpacetimeForce::createImpl() const {
-    return new SpacetimeForceImpl(*this);
-}
+ForceImpl* SpacetimeForce::createImpl() const { return new SpacetimeForceImpl(*this); }
 
 }  // namespace SpacetimePlugin

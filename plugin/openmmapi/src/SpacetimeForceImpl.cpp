@@ -14,7 +14,7 @@ using std::vector;
 namespace SpacetimePlugin {
 
 // Gas constant in kJ/mol/K, exact since the SI of 2019.
-static const double GAS_CONSTANT = 1.380649e-23*6.02214076e23*1e-3;
+static const double GAS_CONSTANT = 1.380649e-23 * 6.02214076e23 * 1e-3;
 
 namespace {
 
@@ -32,17 +32,15 @@ void addGlobalParameters(const Force& force, map<string, double>& defaults) {
 map<string, double> defaultParametersOf(const Force& force) {
     map<string, double> defaults;
     if (const SpacetimeForce* f = dynamic_cast<const SpacetimeForce*>(&force))
-        defaults = {{f->getParameterName(), f->getDefaultS()}, {SpacetimeForce::KT(), GAS_CONSTANT*f->getTemperature()}};
-    addGlobalParameters<CustomAngleForce, CustomBondForce, CustomCentroidBondForce, CustomCompoundBondForce, CustomCVForce, CustomExternalForce, CustomGBForce,
-                        CustomHbondForce, CustomManyParticleForce, CustomNonbondedForce, CustomTorsionForce, CustomVolumeForce, NonbondedForce>(force, defaults);
+        defaults = {{f->getParameterName(), f->getDefaultS()}, {SpacetimeForce::KT(), GAS_CONSTANT * f->getTemperature()}};
+    addGlobalParameters<CustomAngleForce, CustomBondForce, CustomCentroidBondForce, CustomCompoundBondForce, CustomCVForce, CustomExternalForce, CustomGBForce, CustomHbondForce,
+                        CustomManyParticleForce, CustomNonbondedForce, CustomTorsionForce, CustomVolumeForce, NonbondedForce>(force, defaults);
     return defaults;
 }
 
 }  // namespace
 
-SpacetimeForceImpl::SpacetimeForceImpl(const SpacetimeForce& owner) : owner(owner) {
-    forceGroup = owner.getForceGroup();
-}
+SpacetimeForceImpl::SpacetimeForceImpl(const SpacetimeForce& owner) : owner(owner) { forceGroup = owner.getForceGroup(); }
 
 void SpacetimeForceImpl::validate(const System& system, const VariableSet& variables) const {
     std::stringstream message;
@@ -57,23 +55,22 @@ void SpacetimeForceImpl::validate(const System& system, const VariableSet& varia
     for (size_t i = 0; i < walkers.size(); i++) {
         lastOffset = std::max(lastOffset, walkers[i].offset);
         if (!offsets.insert({walkers[i].offset, static_cast<int>(i)}).second) {
-            message << "walkers " << offsets[walkers[i].offset] << " and " << i << " both have the offset " << walkers[i].offset
-                    << "; every walker needs particles of its own";
+            message << "walkers " << offsets[walkers[i].offset] << " and " << i << " both have the offset " << walkers[i].offset << "; every walker needs particles of its own";
             throw OpenMMException(message.str());
         }
     }
     for (int i = 0; i < variables.size(); i++)
         for (int particle : variables.getParticles(i))
-            if (particle+lastOffset >= system.getNumParticles()) {
-                message << "particle " << particle+lastOffset << " of variable " << i << " (" << variables[i].name << ")";
+            if (particle + lastOffset >= system.getNumParticles()) {
+                message << "particle " << particle + lastOffset << " of variable " << i << " (" << variables[i].name << ")";
                 if (owner.getNumWalkers() > 0)
                     message << " in the walker with offset " << lastOffset;
                 message << " does not exist; the System has " << system.getNumParticles() << " particles";
                 throw OpenMMException(message.str());
             }
     if (owner.getInterpolant().getNumComponents() != variables.getNumStatistics()) {
-        message << "the curve has " << owner.getInterpolant().getNumComponents() << " components of eta, but its " << variables.size()
-                << " variables have " << variables.getNumStatistics() << " statistics (" << (variables.hasQuadratic() ? "|d|^2, then " : "")
+        message << "the curve has " << owner.getInterpolant().getNumComponents() << " components of eta, but its " << variables.size() << " variables have "
+                << variables.getNumStatistics() << " statistics (" << (variables.hasQuadratic() ? "|d|^2, then " : "")
                 << "for each variable cos and sin where it is periodic and d where it is not)";
         throw OpenMMException(message.str());
     }
@@ -88,8 +85,7 @@ void SpacetimeForceImpl::validate(const System& system, const VariableSet& varia
             auto found = defaults.find(own.first);
             if (found != defaults.end() && found->second != own.second) {
                 message << "its parameter " << own.first << " has the default " << own.second << ", but force " << i << " (" << other.getName()
-                        << ") defines the same parameter with the default " << found->second
-                        << "; give them the same default, or s another name with setParameterName()";
+                        << ") defines the same parameter with the default " << found->second << "; give them the same default, or s another name with setParameterName()";
                 throw OpenMMException(message.str());
             }
         }
@@ -117,18 +113,14 @@ void SpacetimeForceImpl::initialize(ContextImpl& context) {
 double SpacetimeForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
     if (includeForces)
         numForceEvaluations++;
-    if ((groups&(1<<forceGroup)) != 0)
+    if ((groups & (1 << forceGroup)) != 0)
         return kernel.getAs<CalcSpacetimeForceKernel>().execute(context, includeForces, includeEnergy);
     return 0.0;
 }
 
-map<string, double> SpacetimeForceImpl::getDefaultParameters() {
-    return defaultParametersOf(owner);
-}
+map<string, double> SpacetimeForceImpl::getDefaultParameters() { return defaultParametersOf(owner); }
 
-vector<string> SpacetimeForceImpl::getKernelNames() {
-    return {CalcSpacetimeForceKernel::Name()};
-}
+vector<string> SpacetimeForceImpl::getKernelNames() { return {CalcSpacetimeForceKernel::Name()}; }
 
 void SpacetimeForceImpl::updateParametersInContext(ContextImpl& context) {
     VariableSet set(owner);
@@ -142,9 +134,7 @@ void SpacetimeForceImpl::updateParametersInContext(ContextImpl& context) {
     context.systemChanged();
 }
 
-void SpacetimeForceImpl::getVariableValues(ContextImpl& context, vector<double>& values) {
-    kernel.getAs<CalcSpacetimeForceKernel>().getVariableValues(context, values);
-}
+void SpacetimeForceImpl::getVariableValues(ContextImpl& context, vector<double>& values) { kernel.getAs<CalcSpacetimeForceKernel>().getVariableValues(context, values); }
 
 void SpacetimeForceImpl::getStatistic(ContextImpl& context, vector<double>& statistic) {
     vector<double> values;
@@ -158,16 +148,16 @@ double SpacetimeForceImpl::getBiasEnergy(ContextImpl& context) {
     double s = CalcSpacetimeForceKernel::checkS(context.getParameter(parameterName), parameterName), product = 0;
     const double* t = statistic.data();
     for (const VariableSet::Walker& walker : variables.getWalkers()) {
-        curve.evaluate(walker.intercept+walker.slope*s, eta);
+        curve.evaluate(walker.intercept + walker.slope * s, eta);
         for (double component : eta)
-            product += component*(*t++);
+            product += component * (*t++);
     }
-    return -context.getParameter(SpacetimeForce::KT())*product;
+    return -context.getParameter(SpacetimeForce::KT()) * product;
 }
 
 double CalcSpacetimeForceKernel::checkS(double s, const string& parameterName) {
     // What is added up to 1 in steps may miss it by rounding.
-    if (!(s >= -1e-6 && s <= 1+1e-6)) {
+    if (!(s >= -1e-6 && s <= 1 + 1e-6)) {
         std::stringstream message;
         message << "SpacetimeForce: the Context parameter " << parameterName << " must lie between 0 and 1, but it is " << s;
         throw OpenMMException(message.str());

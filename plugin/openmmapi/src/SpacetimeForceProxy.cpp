@@ -27,25 +27,24 @@ static string join(const double* numbers, int count) {
     for (int i = 0; i < count; i++) {
         if (i > 0)
             result += ' ';
-        result.append(buffer, std::to_chars(buffer, buffer+sizeof(buffer), numbers[i]).ptr);
+        result.append(buffer, std::to_chars(buffer, buffer + sizeof(buffer), numbers[i]).ptr);
     }
     return result;
 }
 
 static void append(const string& text, vector<double>& numbers) {
-    const char *position = text.data(), *end = position+text.size();
+    const char *position = text.data(), *end = position + text.size();
     while (position < end) {
         double number;
         auto parsed = std::from_chars(position, end, number);
         if (parsed.ec != std::errc() || (parsed.ptr < end && *parsed.ptr != ' '))
-            throw OpenMMException("SpacetimeForce: expected numbers separated by spaces in XML, but got \""+string(position, std::min<size_t>(end-position, 30))+"\"");
+            throw OpenMMException("SpacetimeForce: expected numbers separated by spaces in XML, but got \"" + string(position, std::min<size_t>(end - position, 30)) + "\"");
         numbers.push_back(number);
-        position = parsed.ptr+1;
+        position = parsed.ptr + 1;
     }
 }
 
-SpacetimeForceProxy::SpacetimeForceProxy() : SerializationProxy("SpacetimeForce") {
-}
+SpacetimeForceProxy::SpacetimeForceProxy() : SerializationProxy("SpacetimeForce") {}
 
 void SpacetimeForceProxy::serialize(const void* object, SerializationNode& node) const {
     const SpacetimeForce& force = *static_cast<const SpacetimeForce*>(object);
@@ -61,7 +60,7 @@ void SpacetimeForceProxy::serialize(const void* object, SerializationNode& node)
     vector<Vec3> reference;
     SerializationNode& centroids = node.createChildNode("Centroids");
     for (int i = 0; i < force.getNumCentroids(); i++) {
-        force.getCentroidParameters(-1-i, sites, weights);
+        force.getCentroidParameters(-1 - i, sites, weights);
         SerializationNode& child = centroids.createChildNode("Centroid");
         for (size_t k = 0; k < sites.size(); k++) {
             SerializationNode& member = child.createChildNode("Particle").setIntProperty("p", sites[k]);
@@ -118,20 +117,20 @@ void SpacetimeForceProxy::serialize(const void* object, SerializationNode& node)
     }
     const vector<double>& s = force.getS();
     const vector<double>& eta = force.getEta();
-    int numComponents = static_cast<int>(eta.size()/s.size());
+    int numComponents = static_cast<int>(eta.size() / s.size());
     SerializationNode& curve = node.createChildNode("Curve");
     curve.setIntProperty("components", numComponents);
     for (size_t i = 0; i < s.size(); i++) {
         SerializationNode& child = curve.createChildNode("Node");
         child.setDoubleProperty("s", s[i]);
-        child.setStringProperty("eta", join(&eta[i*numComponents], numComponents));
+        child.setStringProperty("eta", join(&eta[i * numComponents], numComponents));
     }
 }
 
 void* SpacetimeForceProxy::deserialize(const SerializationNode& node) const {
     int version = node.getIntProperty("version");
     if (version < 1 || version > VERSION)
-        throw OpenMMException("SpacetimeForce: this XML has version "+std::to_string(version)+", but version "+std::to_string(VERSION)+
+        throw OpenMMException("SpacetimeForce: this XML has version " + std::to_string(version) + ", but version " + std::to_string(VERSION) +
                               " is the newest that is known here; install a newer openmm-spacetime to read it");
     const SerializationNode& curve = node.getChildNode("Curve");
     int numComponents = curve.getIntProperty("components");
@@ -141,7 +140,7 @@ void* SpacetimeForceProxy::deserialize(const SerializationNode& node) const {
         if (version > 1)
             append(child.getStringProperty("eta"), eta);
         for (int k = 0; k < numComponents && version == 1; k++)
-            eta.push_back(child.getDoubleProperty("eta"+std::to_string(k)));
+            eta.push_back(child.getDoubleProperty("eta" + std::to_string(k)));
     }
     auto force = std::make_unique<SpacetimeForce>(s, eta, node.getDoubleProperty("temperature"));
     // Version 1 has no child of some names.
@@ -189,7 +188,7 @@ void* SpacetimeForceProxy::deserialize(const SerializationNode& node) const {
         else if (kind == "Position")
             force->addPosition(site("p"), site("axis"), site("frame"), number("shift"), number("scale"), name);
         else
-            throw OpenMMException("SpacetimeForce: unknown kind of variable in XML: "+kind);
+            throw OpenMMException("SpacetimeForce: unknown kind of variable in XML: " + kind);
     }
     for (auto& child : childrenOf("Walkers"))
         force->addWalker(child.getIntProperty("offset"), child.getDoubleProperty("intercept"), child.getDoubleProperty("slope"));

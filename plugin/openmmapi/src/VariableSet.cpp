@@ -68,21 +68,21 @@ VariableSet::VariableSet(const SpacetimeForce& force) {
             f.sites.push_back(numberOf(handle, false));
         f.weights = normalized(source.weights, source.sites.size());
         for (size_t i = 0; i < source.sites.size(); i++)
-            f.center += source.reference[i]*f.weights[i];
+            f.center += source.reference[i] * f.weights[i];
         for (const Vec3& r : source.reference)
-            f.reference.push_back(r-f.center);
+            f.reference.push_back(r - f.center);
         frames.push_back(f);
     }
     numSingleSites = static_cast<int>(entries.size());
     for (auto& used : usedCentroids) {
-        const SpacetimeForce::Centroid& source = force.centroids[-1-used.first];
+        const SpacetimeForce::Centroid& source = force.centroids[-1 - used.first];
         centroids.push_back({static_cast<int>(entries.size()), normalized(source.weights, source.particles.size())});
         for (int particle : source.particles)
             entries.push_back({particle, used.second});
     }
     auto renumber = [&](int& site) {
         if (site < 0)
-            site = numSingleSites-1-site;
+            site = numSingleSites - 1 - site;
     };
     for (Variable& v : variables)
         for (int& site : v.sites)
@@ -106,9 +106,9 @@ void VariableSet::appendParticles(int site, vector<int>& particles) const {
     if (site < numSingleSites)
         particles.push_back(entries[site].particle);
     else {
-        const Centroid& c = centroids[site-numSingleSites];
+        const Centroid& c = centroids[site - numSingleSites];
         for (size_t i = 0; i < c.weights.size(); i++)
-            particles.push_back(entries[c.first+i].particle);
+            particles.push_back(entries[c.first + i].particle);
     }
 }
 
@@ -124,14 +124,11 @@ vector<int> VariableSet::getParticles(int index) const {
 
 bool VariableSet::hasSameTopology(const VariableSet& other) const {
     auto sameVariable = [](const Variable& a, const Variable& b) {
-        return a.sites == b.sites &&
-               std::make_tuple(a.type, a.axis, a.frame, a.isInFrame, a.isLifted()) == std::make_tuple(b.type, b.axis, b.frame, b.isInFrame, b.isLifted());
+        return a.sites == b.sites && std::make_tuple(a.type, a.axis, a.frame, a.isInFrame, a.isLifted()) == std::make_tuple(b.type, b.axis, b.frame, b.isInFrame, b.isLifted());
     };
     auto sameEntry = [](const Entry& a, const Entry& b) { return a.particle == b.particle && a.isAbsolute == b.isAbsolute; };
     auto sameCentroid = [](const Centroid& a, const Centroid& b) { return a.first == b.first && a.weights == b.weights; };
-    auto sameFrame = [](const Frame& a, const Frame& b) {
-        return a.sites == b.sites && a.weights == b.weights && a.center == b.center && a.reference == b.reference;
-    };
+    auto sameFrame = [](const Frame& a, const Frame& b) { return a.sites == b.sites && a.weights == b.weights && a.center == b.center && a.reference == b.reference; };
     auto sameWalker = [](const Walker& a, const Walker& b) { return a.offset == b.offset; };
     auto same = [](auto& a, auto& b, auto equal) { return std::equal(a.begin(), a.end(), b.begin(), b.end(), equal); };
     return same(variables, other.variables, sameVariable) && same(entries, other.entries, sameEntry) && same(centroids, other.centroids, sameCentroid) &&
@@ -139,20 +136,20 @@ bool VariableSet::hasSameTopology(const VariableSet& other) const {
 }
 
 void VariableSet::computeStatistic(const vector<double>& values, vector<double>& statistic) const {
-    statistic.assign(walkers.size()*numStatistics, 0.0);
+    statistic.assign(walkers.size() * numStatistics, 0.0);
     const double* c = values.data();
-    for (double* t = statistic.data(); t < statistic.data()+statistic.size(); t += numStatistics)
+    for (double* t = statistic.data(); t < statistic.data() + statistic.size(); t += numStatistics)
         for (const Variable& v : variables) {
             double value = *c++;
             if (v.isLifted()) {
-                double theta = value*(2*M_PI/v.period);
+                double theta = value * (2 * M_PI / v.period);
                 t[v.offset] = std::cos(theta);
-                t[v.offset+1] = std::sin(theta);
+                t[v.offset + 1] = std::sin(theta);
             }
             else {
-                double d = (value-v.shift)/v.scale;
+                double d = (value - v.shift) / v.scale;
                 t[v.offset] = d;
-                t[0] += d*d;
+                t[0] += d * d;
             }
         }
 }
@@ -160,7 +157,7 @@ void VariableSet::computeStatistic(const vector<double>& values, vector<double>&
 double dot(const vector<double>& a, const vector<double>& b) {
     double sum = 0;
     for (size_t i = 0; i < a.size(); i++)
-        sum += a[i]*b[i];
+        sum += a[i] * b[i];
     return sum;
 }
 

@@ -8,12 +8,12 @@ namespace Spacetime {
 
 /// Length, energy and consistency of a discretised curve under a model.
 struct CurveMeasure {
-    double length = 0;       ///< sum of d_i, d_i^2 = D eta_i · D mu_i
-    double energy = 0;       ///< (N/2) sum of d_i^2
-    double speedGap = 0;     ///< 2 energy/length^2 - 1
+    double length = 0;              ///< sum of d_i, d_i^2 = D eta_i · D mu_i
+    double energy = 0;              ///< (N/2) sum of d_i^2
+    double speedGap = 0;            ///< 2 energy/length^2 - 1
     double lengthExtrapolated = 0;  ///< (4 L_N - L_{N/2})/3; equals length where N is odd
-    int negativeEdges = 0;   ///< segments with D eta · D mu < 0: the model is inconsistent there
-    double asymmetry = 0;    ///< largest |J - J^T|/|J + J^T| of a node
+    int negativeEdges = 0;          ///< segments with D eta · D mu < 0: the model is inconsistent there
+    double asymmetry = 0;           ///< largest |J - J^T|/|J + J^T| of a node
     double minNEff = std::numeric_limits<double>::quiet_NaN();
     Eigen::VectorXd d;       ///< [N] segment lengths (0 on negative edges)
     Eigen::MatrixXd mu;      ///< [m x N+1]
@@ -76,8 +76,7 @@ Eigen::VectorXd equalParts(const Eigen::VectorXd& lengths, int numPoints);
 
 /// Nodes along the straight line in raw coordinates from a to b at constant log-SNR (the null baseline), [m x numPoints].
 /// `windings` [n] adds whole turns to the difference b - a of each lifted variable after it was wrapped to the short way round.
-Eigen::MatrixXd straightLine(const Variables& v, const Eigen::VectorXd& a, const Eigen::VectorXd& b, double logSnr, int numPoints,
-                             const std::vector<int>& windings = {});
+Eigen::MatrixXd straightLine(const Variables& v, const Eigen::VectorXd& a, const Eigen::VectorXd& b, double logSnr, int numPoints, const std::vector<int>& windings = {});
 
 /// alpha at a log-SNR for the schedules vp, cosine, ve (or edm) and flow (x = alpha c + sigma eps). A cosine schedule is VP in log-SNR.
 double scheduleAlpha(const std::string& schedule, double logSnr);
@@ -87,7 +86,6 @@ Eigen::MatrixXd monotoneSlopes(const Eigen::VectorXd& x, const Eigen::MatrixXd& 
 
 /// Cubic Hermite interpolant at s, clamped to [s_0, s_{n-1}] (where clamped the derivative is 0). `values` and `slopes` hold the
 /// components of one node after the other. Curve and SpacetimeForce both evaluate their curves here. `derivative` may be null.
-void evaluateHermite(const double* nodes, int numPoints, const double* values, const double* slopes, int numComponents, double s, double* value,
-                     double* derivative);
+void evaluateHermite(const double* nodes, int numPoints, const double* values, const double* slopes, int numComponents, double s, double* value, double* derivative);
 
 }  // namespace Spacetime

@@ -19,7 +19,7 @@ namespace Spacetime {
  * highest flux (MaxFlux; Huo and Straub, J. Chem. Phys. 107, 5000, 1997). With the constraint |x| = R, P also takes out x.
  */
 struct DensityPath {
-    Eigen::MatrixXd x;           ///< [D x N+1] nodes, unwrapped where coordinates are periodic
+    Eigen::MatrixXd x;  ///< [D x N+1] nodes, unwrapped where coordinates are periodic
     double tau = 1;
     bool sphere = false;
     Eigen::VectorXd logDensity;  ///< [N+1] log p(x_i) - log p(x_0), by the line integral of s·dx along the path
@@ -29,13 +29,13 @@ struct DensityPath {
     double residual = std::numeric_limits<double>::quiet_NaN();
     /// Standard error of the residual where the field is stochastic, else 0.
     double residualError = 0;
-    double spacing = 0;          ///< longest segment over the mean segment, less 1; neighbours differ by less than 1e-3 where converged
-    std::vector<int> windings;   ///< [D] whole turns added to the short way round
+    double spacing = 0;         ///< longest segment over the mean segment, less 1; neighbours differ by less than 1e-3 where converged
+    std::vector<int> windings;  ///< [D] whole turns added to the short way round
     bool converged = false;
-    int iterations = 0;          ///< on the finest level
-    long evaluations = 0;        ///< scores, all levels and starts
+    int iterations = 0;    ///< on the finest level
+    long evaluations = 0;  ///< scores, all levels and starts
     double seconds = 0;
-    double maxSpeedError = 0;    ///< of extrapolated paths: largest ||g'|/|g'(0)| - 1| before it is set right
+    double maxSpeedError = 0;  ///< of extrapolated paths: largest ||g'|/|g'(0)| - 1| before it is set right
     /// Where, and why, the path leaves the range in which the model knows its density; empty where it does not.
     std::string outside;
 };
@@ -48,12 +48,12 @@ struct DensityGeodesicOptions {
     /// Straight, or along the great circle (of linearly changing radius); put out of balance by 2 % of the distance, lest a path stay where it is balanced
     /// between two ways round.
     enum class Start { Lerp, Slerp } start = Start::Lerp;
-    Eigen::MatrixXd path;     ///< [D x any] a path to start from instead; its own winding is solved
-    bool sphere = false;      ///< hold |x| at that of the ends, which must agree to 1e-6; the start is then the great circle
-    std::vector<int> windings;  ///< [D] solve this winding only; empty: the short and the long way of up to four periodic coordinates
-    int starts = 1;           ///< of every winding: further ones bulge to random sides, and the shortest result counts
-    unsigned seed = 1;        ///< of the sides
-    int averagedSteps = 400;  ///< of a stochastic field, after the path has settled
+    Eigen::MatrixXd path;                           ///< [D x any] a path to start from instead; its own winding is solved
+    bool sphere = false;                            ///< hold |x| at that of the ends, which must agree to 1e-6; the start is then the great circle
+    std::vector<int> windings;                      ///< [D] solve this winding only; empty: the short and the long way of up to four periodic coordinates
+    int starts = 1;                                 ///< of every winding: further ones bulge to random sides, and the shortest result counts
+    unsigned seed = 1;                              ///< of the sides
+    int averagedSteps = 400;                        ///< of a stochastic field, after the path has settled
     std::function<bool(double fraction)> progress;  ///< return false to stop: the best so far is returned, not converged
 };
 
@@ -71,11 +71,11 @@ DensityPath measureDensityPath(const DensityField& field, const Eigen::MatrixXd&
 
 struct DensityShotOptions {
     double tau = 1;
-    double length = 1;        ///< Euclidean
-    int numPoints = 129;      ///< nodes at equal distances, at least 2
-    double tolerance = 1e-10; ///< of a step of DOP853, relative to the length
-    int steps = 0;            ///< above 0: so many steps of RK4 between two nodes instead; what stochastic fields get (1 unless set), one draw a step
-    bool sphere = false;      ///< stay on the sphere |x| = |x_0|
+    double length = 1;                              ///< Euclidean
+    int numPoints = 129;                            ///< nodes at equal distances, at least 2
+    double tolerance = 1e-10;                       ///< of a step of DOP853, relative to the length
+    int steps = 0;                                  ///< above 0: so many steps of RK4 between two nodes instead; what stochastic fields get (1 unless set), one draw a step
+    bool sphere = false;                            ///< stay on the sphere |x| = |x_0|
     std::function<bool(double fraction)> progress;  ///< return false to stop: what there is so far is returned
 };
 
@@ -91,15 +91,15 @@ Eigen::MatrixXd unitTangents(const Eigen::MatrixXd& x);
 
 /// Is a sequence of points (video frames, a driven path) a geodesic?
 struct SequenceAnalysis {
-    DensityPath frames;         ///< the sequence at equal distances, and its own profile
-    Eigen::VectorXd angle;      ///< [N-1] degrees between P s and P g'' at inner frames: 180 on a geodesic; NaN where the path is straight or no force acts
-    Eigen::VectorXd residual;   ///< [N-1] of each inner frame, relative to its own two terms
-    double bestTau = 0;         ///< least-squares fit of P g'' + tau |g'|^2 P s = 0; negative where the sequence bends towards low density
-    double bestTauResidual = 0; ///< sum of squares left at bestTau over that at tau = 0: 1 where no tau explains the bending
-    DensityPath geodesic;       ///< between its ends, at `tau`
-    DensityPath line;           ///< LERP (SLERP on a sphere) between its ends
-    double lengthRatio = 0;     ///< Euclidean length of the sequence over that of the geodesic
-    double distanceRatio = 0;   ///< density distance of the sequence over that of the geodesic: 1 where it is one
+    DensityPath frames;          ///< the sequence at equal distances, and its own profile
+    Eigen::VectorXd angle;       ///< [N-1] degrees between P s and P g'' at inner frames: 180 on a geodesic; NaN where the path is straight or no force acts
+    Eigen::VectorXd residual;    ///< [N-1] of each inner frame, relative to its own two terms
+    double bestTau = 0;          ///< least-squares fit of P g'' + tau |g'|^2 P s = 0; negative where the sequence bends towards low density
+    double bestTauResidual = 0;  ///< sum of squares left at bestTau over that at tau = 0: 1 where no tau explains the bending
+    DensityPath geodesic;        ///< between its ends, at `tau`
+    DensityPath line;            ///< LERP (SLERP on a sphere) between its ends
+    double lengthRatio = 0;      ///< Euclidean length of the sequence over that of the geodesic
+    double distanceRatio = 0;    ///< density distance of the sequence over that of the geodesic: 1 where it is one
 };
 
 /// `frames` [D x K], K >= 3; `numFrames` of them at equal distances are analysed, 0: K. Options are those of the geodesic. Throws std::invalid_argument
@@ -110,8 +110,8 @@ SequenceAnalysis analyzeSequence(const DensityField& field, const Eigen::MatrixX
 struct DensityPathFile {
     Variables variables;
     double logSnr = 0;
-    DensityPath path;        ///< its x are coordinates of ModelDensity
-    Eigen::MatrixXd raw;     ///< [D x N+1] raw values
+    DensityPath path;     ///< its x are coordinates of ModelDensity
+    Eigen::MatrixXd raw;  ///< [D x N+1] raw values
 };
 nlohmann::json toJson(const DensityPath& path, const ModelDensity& field);
 void saveDensityPath(const std::string& file, const DensityPath& path, const ModelDensity& field, bool overwrite);

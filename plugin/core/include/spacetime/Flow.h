@@ -33,19 +33,19 @@ Eigen::MatrixXd flowNaturalParameter(const Variables& variables, const Eigen::Ma
 struct FlowOptions {
     /// Adaptive: DOP853 in log sigma. Heun: the second-order method of Karras et al. (arXiv:2206.00364) in sigma, steps equal in log sigma.
     enum class Solver { Adaptive, Heun } solver = Solver::Adaptive;
-    int steps = 256;           ///< of Heun's method
+    int steps = 256;  ///< of Heun's method
     /// Of the adaptive solver: error of a step in y, relative to sqrt(data variance + sigma^2). Where the flow folds the valley between two modes
     /// together the error of a whole decoding is larger, by the factor by which the decoder stretches there.
     double tolerance = 1e-10;
     double dataLogSnr = std::numeric_limits<double>::quiet_NaN();  ///< where data count as clean; NaN: what the model says
-    std::function<bool(double fraction)> progress;  ///< gets the share done; return false to stop: std::runtime_error is thrown
+    std::function<bool(double fraction)> progress;                 ///< gets the share done; return false to stop: std::runtime_error is thrown
 };
 
 struct FlowResult {
-    Eigen::MatrixXd y;         ///< [D x K] end points
+    Eigen::MatrixXd y;                                          ///< [D x K] end points
     double minNEff = std::numeric_limits<double>::quiet_NaN();  ///< fewest effective samples at a clean point; NaN where samples set no limit
-    int steps = 0;             ///< most steps of a point
-    long evaluations = 0;      ///< model points evaluated
+    int steps = 0;                                              ///< most steps of a point
+    long evaluations = 0;                                       ///< model points evaluated
 };
 
 /// Points y [D x K] carried from one log-SNR to another, up or down. Throws std::invalid_argument for points or log-SNRs that are not finite, a
@@ -111,8 +111,8 @@ std::vector<Eigen::MatrixXd> decoderJacobian(const PosteriorModel& model, const 
 struct PullbackOptions {
     FlowOptions flow;
     int numPoints = 33;
-    int maxIterations = 100;   ///< of the minimisation
-    double tolerance = 1e-6;   ///< of the minimisation: relative decrease of the energy by a step
+    int maxIterations = 100;  ///< of the minimisation
+    double tolerance = 1e-6;  ///< of the minimisation: relative decrease of the energy by a step
 };
 
 /// A curve in latent space, and what it decodes to.
@@ -135,7 +135,6 @@ PullbackCurve pullbackGeodesic(const PosteriorModel& model, const Eigen::VectorX
 
 /// The same found the hard way: the energy of a latent curve, at first the straight one, minimised by Levenberg and Marquardt's method on the
 /// decoder's Jacobians, without using that data space is flat.
-PullbackCurve minimizePullbackEnergy(const PosteriorModel& model, const Eigen::VectorXd& yA, const Eigen::VectorXd& yB, double logSnr,
-                                     const PullbackOptions& options = {});
+PullbackCurve minimizePullbackEnergy(const PosteriorModel& model, const Eigen::VectorXd& yA, const Eigen::VectorXd& yB, double logSnr, const PullbackOptions& options = {});
 
 }  // namespace Spacetime

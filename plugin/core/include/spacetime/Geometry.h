@@ -11,17 +11,17 @@ namespace Spacetime {
  */
 
 struct ExponentialOptions {
-    int numPoints = 129;       ///< points of the result, at equal steps of t from 0 to 1
-    double tolerance = 1e-8;   ///< error of each integration step, in the metric, relative to the length
+    int numPoints = 129;      ///< points of the result, at equal steps of t from 0 to 1
+    double tolerance = 1e-8;  ///< error of each integration step, in the metric, relative to the length
     /// The metric counts as singular where a statistic has less than this share of its variance left once the others are known.
     double minMetric = 1e-12;
 };
 
 struct GeodesicShot {
-    Curve curve;               ///< eta(t) with s = t
-    Eigen::MatrixXd velocity;  ///< [m x numPoints] d eta/dt
-    double length = 0;         ///< the constant speed sqrt(eta'^T H eta'), as t runs from 0 to 1
-    double maxSpeedError = 0;  ///< largest relative deviation of the speed at a point from the first one's
+    Curve curve;                                                ///< eta(t) with s = t
+    Eigen::MatrixXd velocity;                                   ///< [m x numPoints] d eta/dt
+    double length = 0;                                          ///< the constant speed sqrt(eta'^T H eta'), as t runs from 0 to 1
+    double maxSpeedError = 0;                                   ///< largest relative deviation of the speed at a point from the first one's
     double minNEff = std::numeric_limits<double>::quiet_NaN();  ///< fewest effective samples at a point; NaN where the model has none
     int steps = 0;
 };
@@ -32,8 +32,8 @@ struct GeodesicShot {
 GeodesicShot exponentialMap(const PosteriorModel& model, const Eigen::VectorXd& eta, const Eigen::VectorXd& velocity, const ExponentialOptions& options = {});
 
 struct LogarithmOptions {
-    int numPoints = 129;       ///< nodes of the discrete geodesic that starts the shooting
-    double tolerance = 1e-8;   ///< on the distance by which the geodesic misses the end, relative to its length
+    int numPoints = 129;      ///< nodes of the discrete geodesic that starts the shooting
+    double tolerance = 1e-8;  ///< on the distance by which the geodesic misses the end, relative to its length
     int maxIterations = 20;
 };
 
@@ -42,8 +42,8 @@ struct LogarithmResult {
     double length = 0;         ///< Fisher-Rao distance of the two points
     double residual = 0;       ///< |exp(velocity) - etaB| in the metric at etaB, relative to the length
     bool converged = false;
-    int iterations = 0;        ///< Newton steps
-    long evaluations = 0;      ///< model points evaluated
+    int iterations = 0;    ///< Newton steps
+    long evaluations = 0;  ///< model points evaluated
 };
 
 /// Logarithm map: initial velocity of the shortest geodesic from etaA [m] to etaB [m], which exponentialMap carries to etaB.

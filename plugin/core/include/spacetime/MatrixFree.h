@@ -24,10 +24,10 @@ struct ProbeMeasure {
     double length = 0, lengthError = 0;
     double energy = 0, energyError = 0;
     double speedGap = 0;
-    int negativeEdges = 0;     ///< segments with D eta · D mu < 0 in the mean over probes
-    Eigen::VectorXd d;         ///< [N] segment lengths (0 on negative edges)
-    Eigen::VectorXd trCov;     ///< [N+1] trace of Cov[c|z]
-    Eigen::MatrixXd mean;      ///< [D x N+1] denoised means
+    int negativeEdges = 0;  ///< segments with D eta · D mu < 0 in the mean over probes
+    Eigen::VectorXd d;      ///< [N] segment lengths (0 on negative edges)
+    Eigen::VectorXd trCov;  ///< [N+1] trace of Cov[c|z]
+    Eigen::MatrixXd mean;   ///< [D x N+1] denoised means
     long evaluations = 0;
 };
 
@@ -44,18 +44,18 @@ ProbeMeasure measureWithProbes(const PosteriorModel& model, const Eigen::MatrixX
 
 struct MatrixFreeOptions {
     int numPoints = 17;
-    double tolerance = 1e-2;     ///< on the residual of the geodesic equation, relative to its terms (see MatrixFreeResult)
-    int maxIterations = 100;     ///< on the finest level
-    int probes = 1;              ///< a node, in the solver
-    int measureProbes = 16;      ///< of the final length, which are drawn anew
+    double tolerance = 1e-2;  ///< on the residual of the geodesic equation, relative to its terms (see MatrixFreeResult)
+    int maxIterations = 100;  ///< on the finest level
+    int probes = 1;           ///< a node, in the solver
+    int measureProbes = 16;   ///< of the final length, which are drawn anew
     unsigned seed = 1;
-    int batch = 0;               ///< as ProbeOptions::batch
+    int batch = 0;  ///< as ProbeOptions::batch
     double minLogSnr = -std::numeric_limits<double>::infinity();
     /// A trained denoiser's covariance has negative eigenvalues, to -0.3 noise variances, where a true one has none, and a curve that makes use of them is
     /// as short as one likes. So a share of the noise's own covariance is added to the denoiser's while the curve is found (never in its length):
     /// energy + stiffness sum of p |dm|^2. NaN: none for exact models, 0.1 for others.
     double stiffness = std::numeric_limits<double>::quiet_NaN();
-    Eigen::MatrixXd start;       ///< [m x any] a curve to start from; empty: the half-circle of a flat prior of the effective dimension found on the way
+    Eigen::MatrixXd start;                          ///< [m x any] a curve to start from; empty: the half-circle of a flat prior of the effective dimension found on the way
     std::function<bool(double fraction)> progress;  ///< fraction done, or -1 where unknown; return false to stop: the best curve so far is returned
 };
 
@@ -65,9 +65,9 @@ struct MatrixFreeResult {
     double residual = 0;
     bool converged = false;
     int iterations = 0;
-    long evaluations = 0;        ///< model points evaluated by the solver, with or without a derivative; those of the final measure are in `measure`
-    double seconds = 0;          ///< solver alone
-    std::string error;           ///< of a pair of a batch: why there is no curve; else empty
+    long evaluations = 0;  ///< model points evaluated by the solver, with or without a derivative; those of the final measure are in `measure`
+    double seconds = 0;    ///< solver alone
+    std::string error;     ///< of a pair of a batch: why there is no curve; else empty
 };
 
 /// The shortest curve between two natural parameters [m]. Throws std::invalid_argument for end points outside the model's range and lifted variables.

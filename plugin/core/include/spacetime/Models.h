@@ -22,8 +22,7 @@ public:
 
     /// raw [n x K], logWeights [K] or empty. Throws std::invalid_argument for NaN, a wrong shape or weights that sum to zero.
     EmpiricalModel(Variables variables, const Eigen::MatrixXd& raw, const Eigen::VectorXd& logWeights, const Options& options);
-    EmpiricalModel(Variables variables, const Eigen::MatrixXd& raw, const Eigen::VectorXd& logWeights = {})
-        : EmpiricalModel(std::move(variables), raw, logWeights, Options()) {}
+    EmpiricalModel(Variables variables, const Eigen::MatrixXd& raw, const Eigen::VectorXd& logWeights = {}) : EmpiricalModel(std::move(variables), raw, logWeights, Options()) {}
 
     bool isExact() const override { return true; }
     bool hasPsi() const override { return true; }
@@ -52,7 +51,7 @@ private:
 
     Eigen::MatrixXd T, points;  // [m x K'] and its transpose, along whose columns the kernel runs
     Eigen::VectorXd logW, mean;
-    Eigen::VectorXd kish;  // [K'] sum of squared sample weights behind each support point, relative to its weight squared
+    Eigen::VectorXd kish;               // [K'] sum of squared sample weights behind each support point, relative to its weight squared
     Eigen::MatrixXd tileLow, tileHigh;  // [m x tiles] range of T in each tile of neighbouring support points
     Eigen::VectorXd tileWeight;         // [tiles] largest log weight
     double variance = 1.0;

@@ -15,10 +15,10 @@ struct Region {
 
 struct GeodesicOptions {
     int numPoints = 129;
-    double tolerance = 1e-6;      ///< on the Newton decrement relative to the energy; 5e-6 beside constraints, whose barrier counts for 1e-4 in it
-    int maxIterations = 200;      ///< on the finest level; coarse ones stop at 50
+    double tolerance = 1e-6;                                      ///< on the Newton decrement relative to the energy; 5e-6 beside constraints, whose barrier counts for 1e-4 in it
+    int maxIterations = 200;                                      ///< on the finest level; coarse ones stop at 50
     double minLogSnr = -std::numeric_limits<double>::infinity();  ///< bound on log-SNR (unlifted) and on log kappa (lifted)
-    double minKappa = 0;          ///< bound on kappa of every lifted variable; the stronger of the two holds
+    double minKappa = 0;                                          ///< bound on kappa of every lifted variable; the stronger of the two holds
     /// Bound on tr Cov[c|z] of the lifted, scaled variables: keeps the posterior in one piece, which a bound on kappa does not.
     double maxVariance = std::numeric_limits<double>::infinity();
     std::vector<Region> avoid;
@@ -35,7 +35,7 @@ struct GeodesicOptions {
     unsigned seed = 1;
     /// [m x any] natural parameters of a curve to start from, in place of all other starts; its ends are replaced by the ends asked for.
     Eigen::MatrixXd start;
-    int threads = 1;              ///< windings and starts, or pairs of a batch, solved at the same time; 0 for all cores
+    int threads = 1;                                ///< windings and starts, or pairs of a batch, solved at the same time; 0 for all cores
     std::function<bool(double fraction)> progress;  ///< fraction done, or -1 where unknown; return false to stop: the best curve so far is returned
 };
 
@@ -43,27 +43,27 @@ struct GeodesicOptions {
 struct ConstraintValue {
     std::string name;
     double bound = 0;
-    bool isUpper = true;    ///< false where the value must stay above its bound
-    double extreme = 0;     ///< the value that comes closest to the bound, or goes furthest beyond it
-    double s = 0;           ///< where that is
-    double violation = 0;   ///< relative to the bound, 0 where it holds
+    bool isUpper = true;   ///< false where the value must stay above its bound
+    double extreme = 0;    ///< the value that comes closest to the bound, or goes furthest beyond it
+    double s = 0;          ///< where that is
+    double violation = 0;  ///< relative to the bound, 0 where it holds
 };
 
 struct GeodesicResult {
     Curve curve;
     CurveMeasure measure;
-    std::vector<int> windings;    ///< whole turns added per variable to the short way round (0 for unlifted ones)
-    int start = 0;                ///< which start it came from
-    double maxFreeEnergy = 0;     ///< highest psi*(mu) - psi*(mu_0) along the curve, in kT
-    double conformalLength = 0;   ///< length in the metric that was minimised; the Fisher-Rao length where barrierWeight is 0
-    double residual = 0;          ///< relative Newton decrement at the last step
-    double lengthDoubled = 0;     ///< length of the same curve by twice as many segments
+    std::vector<int> windings;   ///< whole turns added per variable to the short way round (0 for unlifted ones)
+    int start = 0;               ///< which start it came from
+    double maxFreeEnergy = 0;    ///< highest psi*(mu) - psi*(mu_0) along the curve, in kT
+    double conformalLength = 0;  ///< length in the metric that was minimised; the Fisher-Rao length where barrierWeight is 0
+    double residual = 0;         ///< relative Newton decrement at the last step
+    double lengthDoubled = 0;    ///< length of the same curve by twice as many segments
     std::vector<ConstraintValue> constraints;
     /// Newton decrement below the tolerance, |lengthDoubled/length - 1| and every violation below 1e-2.
     bool converged = false;
     int iterations = 0;
-    long evaluations = 0;         ///< model points evaluated
-    double seconds = 0;           ///< solver alone
+    long evaluations = 0;  ///< model points evaluated
+    double seconds = 0;    ///< solver alone
 };
 
 /// {"name", "at_least" or "at_most", "extreme", "s", "violation"} of each.
@@ -72,8 +72,7 @@ nlohmann::json toJson(const std::vector<ConstraintValue>& constraints);
 /// Shortest curve between two natural parameters, in the conformal metric: every winding round the torus and every distinct minimum
 /// that the starts led to, best first. Throws std::invalid_argument for end points outside the model's range, below the bounds or beyond
 /// a constraint, and where a constraint cannot be met on any winding from any start.
-std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const Eigen::VectorXd& etaA, const Eigen::VectorXd& etaB,
-                                     const GeodesicOptions& options);
+std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const Eigen::VectorXd& etaA, const Eigen::VectorXd& etaB, const GeodesicOptions& options);
 
 /// One pair of a batch: its geodesics as above, or why there are none.
 struct BatchResult {
@@ -83,8 +82,7 @@ struct BatchResult {
 
 /// Geodesics between the columns of two matrices of natural parameters [m x pairs], options.threads of them at a time.
 /// Bad pairs do not stop the others. `progress` gets the share of pairs done.
-std::vector<BatchResult> geodesicBatch(const PosteriorModel& model, const Eigen::MatrixXd& etaA, const Eigen::MatrixXd& etaB,
-                                       const GeodesicOptions& options);
+std::vector<BatchResult> geodesicBatch(const PosteriorModel& model, const Eigen::MatrixXd& etaA, const Eigen::MatrixXd& etaB, const GeodesicOptions& options);
 
 /// Values of the conditions of `options` along a curve, at four points a segment.
 std::vector<ConstraintValue> constraintValues(const PosteriorModel& model, const Curve& curve, const GeodesicOptions& options);

@@ -10,14 +10,14 @@ namespace Spacetime {
 /// What must be known of a denoiser besides its predictions.
 struct DenoiserParameters {
     Variables variables;
-    std::string schedule = "vp";    ///< vp, cosine, ve (or edm) or flow
-    std::string prediction = "x0";  ///< x0, eps, score, v, flow or edm
-    double sigmaData = 0.5;         ///< of EDM's preconditioning; used by the prediction edm alone
+    std::string schedule = "vp";          ///< vp, cosine, ve (or edm) or flow
+    std::string prediction = "x0";        ///< x0, eps, score, v, flow or edm
+    double sigmaData = 0.5;               ///< of EDM's preconditioning; used by the prediction edm alone
     double minLogSnr = 0, maxLogSnr = 0;  ///< trained range
-    double temperature = 0;         ///< K, 0 when unknown
-    Eigen::VectorXd dataMean;       ///< [numUnlifted] of the scaled data; empty for 0
-    double dataVariance = 0;        ///< mean variance per unlifted scaled variable; 0 for sigmaData^2 with the prediction edm, else 1
-    Eigen::MatrixXd dataRange;      ///< [2 x n] lowest and highest raw value of each variable (NaN where there is none); empty for no range
+    double temperature = 0;               ///< K, 0 when unknown
+    Eigen::VectorXd dataMean;             ///< [numUnlifted] of the scaled data; empty for 0
+    double dataVariance = 0;              ///< mean variance per unlifted scaled variable; 0 for sigmaData^2 with the prediction edm, else 1
+    Eigen::MatrixXd dataRange;            ///< [2 x n] lowest and highest raw value of each variable (NaN where there is none); empty for no range
 
     /// The keys of spacetime.json: format, version, variables, schedule, prediction, sigma_data, log_snr_range, temperature_K, data_mean,
     /// data_variance, data_range.
@@ -118,9 +118,9 @@ protected:
 private:
     /// chat at the columns of eta_x [D x n] and its derivatives by eta_x and l.
     struct Denoised {
-        Eigen::MatrixXd mean;               ///< [D x n]
-        std::vector<Eigen::MatrixXd> byX;   ///< n times [D x D]
-        Eigen::MatrixXd byL;                ///< [D x n] at fixed eta_x
+        Eigen::MatrixXd mean;              ///< [D x n]
+        std::vector<Eigen::MatrixXd> byX;  ///< n times [D x D]
+        Eigen::MatrixXd byL;               ///< [D x n] at fixed eta_x
     };
     Denoised denoise(const Eigen::MatrixXd& etaX, const Eigen::VectorXd& l, bool derivatives) const;
     /// `step`: of the difference by l, in Fisher length.
@@ -129,7 +129,7 @@ private:
 
     std::string name;
     DenoiserParameters p;
-    int D, first;  ///< rows of eta before eta_x: 1 with eta_l, else 0
+    int D, first;             ///< rows of eta before eta_x: 1 with eta_l, else 0
     Eigen::ArrayXd unlifted;  ///< [D] 1 where a coordinate counts in |d|^2
 };
 

@@ -14,11 +14,11 @@ struct ImageModelFile;
 
 /// Shape of the U-Net of an ImageModel.
 struct UnetShape {
-    int patch = 2;                           ///< pixels of a square of this side become channels of one (1: none)
-    int channels = 48;                       ///< at the first level
+    int patch = 2;                             ///< pixels of a square of this side become channels of one (1: none)
+    int channels = 48;                         ///< at the first level
     std::vector<int> multipliers = {1, 2, 2};  ///< of the channels, one a level; each level halves the resolution
-    int blocks = 1;                          ///< residual blocks a level, on the way down and on the way up
-    int embedding = 128;                     ///< width of the noise level's embedding
+    int blocks = 1;                            ///< residual blocks a level, on the way down and on the way up
+    int embedding = 128;                       ///< width of the noise level's embedding
 
     /// A shape that suits pictures of this size: the one above, a smaller one for small pictures.
     static UnetShape forPictures(const ImageShape& image);
@@ -74,21 +74,21 @@ struct ImageTrainingOptions {
     int steps = 2000;
     int batch = 64;
     unsigned seed = 1;
-    double learningRate = 2e-3;   ///< of Adam, warm-up and cosine
-    double averaging = 0.999;     ///< decay of the running average of the weights, which is kept
-    double heldOut = 0.05;        ///< share of the pictures that is never trained on
+    double learningRate = 2e-3;            ///< of Adam, warm-up and cosine
+    double averaging = 0.999;              ///< decay of the running average of the weights, which is kept
+    double heldOut = 0.05;                 ///< share of the pictures that is never trained on
     double minLogSnr = -6, maxLogSnr = 9;  ///< range of log-SNR that is trained
-    bool flips = false;           ///< mirror every second picture, at random
+    bool flips = false;                    ///< mirror every second picture, at random
     UnetShape unet;
     std::string device = "cpu";
-    int threads = 0;              ///< 0: all cores
+    int threads = 0;  ///< 0: all cores
     int reportEvery = 50;
-    std::string command;          ///< written to the training record
+    std::string command;  ///< written to the training record
     /// Gets the running loss and that of the averaged weights on the pictures held out; return false to stop: what was learned is kept.
     std::function<bool(int step, int steps, double loss, double heldOut)> progress;
     /// Asked after every step; return false to stop as above.
     std::function<bool()> goOn;
-    std::string checkpoint;       ///< as TrainingOptions::checkpoint
+    std::string checkpoint;  ///< as TrainingOptions::checkpoint
     double checkpointSeconds = 30;
     bool resume = false;
 };

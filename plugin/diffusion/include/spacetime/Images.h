@@ -19,9 +19,9 @@ std::string toString(const ImageShape& shape);
 
 /// What is done with a picture whose size or channels are not those expected.
 struct ImageReading {
-    ImageShape shape;           ///< expected; a size of 0 takes that of the (first) picture
-    bool resize = false;        ///< other sizes are scaled to fit, sides in proportion, on the background (averaged where smaller); otherwise refused
-    double background = 1.0;    ///< grey level behind transparent pixels
+    ImageShape shape;             ///< expected; a size of 0 takes that of the (first) picture
+    bool resize = false;          ///< other sizes are scaled to fit, sides in proportion, on the background (averaged where smaller); otherwise refused
+    double background = 1.0;      ///< grey level behind transparent pixels
     bool skipUnreadable = false;  ///< files of a folder that cannot be read are left out, and named in ImageSet::skipped; otherwise they are an error
 };
 

@@ -14,11 +14,11 @@ struct NetworkParameters {
 
     Variables variables;
     MixtureModel::Components components;
-    double minLogSnr = 0, maxLogSnr = 0;  ///< trained range; lifted variables are trained down to kappa = 0
-    Eigen::VectorXd low, high;            ///< [numUnlifted] range of the scaled data
+    double minLogSnr = 0, maxLogSnr = 0;      ///< trained range; lifted variables are trained down to kappa = 0
+    Eigen::VectorXd low, high;                ///< [numUnlifted] range of the scaled data
     std::vector<std::vector<bool>> occupied;  ///< per lifted variable: does the arc hold data
-    double temperature = 0;               ///< K, 0 when unknown
-    std::string training = "{}";          ///< JSON object: steps, seed, seconds, losses, consistency
+    double temperature = 0;                   ///< K, 0 when unknown
+    std::string training = "{}";              ///< JSON object: steps, seed, seconds, losses, consistency
 };
 
 /**

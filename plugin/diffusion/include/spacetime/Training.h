@@ -18,12 +18,12 @@ struct TrainingOptions {
     int points = 20000;  ///< spacetime points whose exact posterior is computed once and trained on; fewer where that would take minutes
     int components = 128;
     unsigned seed = 1;
-    double learningRate = 0.03;  ///< of Adam, cosine schedule with warm-up
-    double averaging = 0.98;     ///< decay of the running average of the parameters, which is what is kept
+    double learningRate = 0.03;               ///< of Adam, cosine schedule with warm-up
+    double averaging = 0.98;                  ///< decay of the running average of the parameters, which is what is kept
     double minLogSnr = 1.0, maxLogSnr = 5.5;  ///< range of log-SNR (log kappa for lifted variables) that is trained
-    double sobolevWeight = 0.05;  ///< of the error of J along random directions
-    int patience = 0;             ///< stop after this many reports without a better validation loss; 0: never. The best is kept in any case.
-    double temperature = 0.0;     ///< K, recorded in the file; 0 when unknown
+    double sobolevWeight = 0.05;              ///< of the error of J along random directions
+    int patience = 0;                         ///< stop after this many reports without a better validation loss; 0: never. The best is kept in any case.
+    double temperature = 0.0;                 ///< K, recorded in the file; 0 when unknown
     std::string device = "cpu";
     int threads = 0;  ///< 0: all cores for the exact posterior, one for the optimiser
     /// Called while the exact posterior is computed with the share done, and at every report of the optimiser with the running loss and the
@@ -50,7 +50,7 @@ struct Consistency {
 Consistency compare(const PosteriorModel& model, const PosteriorModel& reference, const Eigen::MatrixXd& eta);
 
 struct TrainingResult {
-    Consistency consistency;  ///< on points held out of training
+    Consistency consistency;      ///< on points held out of training
     double effectiveSamples = 0;  ///< (sum w)^2/sum w^2 of the samples' weights
     double finalLoss = 0, seconds = 0;
     int steps = 0;

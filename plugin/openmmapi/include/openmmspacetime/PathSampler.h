@@ -83,7 +83,7 @@ public:
     bool advance(int maxSteps);
     /// Steps done, and in all, equilibration included.
     long long getNumStepsDone() const { return stepsDone; }
-    long long getNumStepsTotal() const { return static_cast<long long>(numPullSteps)+numSteps+2LL*numEquilibrationSteps; }
+    long long getNumStepsTotal() const { return static_cast<long long>(numPullSteps) + numSteps + 2LL * numEquilibrationSteps; }
 
     int getNumVariables() const { return numVariables; }
     int getNumParticles() const { return numParticles; }

@@ -17,8 +17,7 @@ public:
     explicit SpacetimeForceImpl(const SpacetimeForce& owner);
     void initialize(OpenMM::ContextImpl& context) override;
     const SpacetimeForce& getOwner() const override { return owner; }
-    void updateContextState(OpenMM::ContextImpl& context, bool& forcesInvalid) override {
-    }
+    void updateContextState(OpenMM::ContextImpl& context, bool& forcesInvalid) override {}
     double calcForcesAndEnergy(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy, int groups) override;
     std::map<std::string, double> getDefaultParameters() override;
     std::vector<std::string> getKernelNames() override;
