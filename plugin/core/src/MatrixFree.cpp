@@ -73,11 +73,11 @@ private:
 
 /// All that is computed at the nodes of a curve.
 struct NodeState {
-    MatrixXd z, eta;             // [m x N+1]
-    MatrixXd mu;                 // [m x N+1]
-    VectorXd trace, square;      // [N+1] tr Cov and an estimate of tr Cov^2
-    MatrixXd gradient;           // [m x N-1] of the sum of squares, in the chart
-    double sum = 0;              // of Delta eta · Delta mu
+    MatrixXd z, eta;         // [m x N+1]
+    MatrixXd mu;             // [m x N+1]
+    VectorXd trace, square;  // [N+1] tr Cov and an estimate of tr Cov^2
+    MatrixXd gradient;       // [m x N-1] of the sum of squares, in the chart
+    double sum = 0;          // of Delta eta · Delta mu
     Index segments() const { return z.cols() - 1; }
 };
 
@@ -120,7 +120,8 @@ MatrixXd applySprings(const VectorXd& k, const VectorXd* extra, const MatrixXd& 
 class PairSolver {
 public:
     PairSolver(const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, const MatrixFreeOptions& o)
-        : options(o), D(model.numStatistics() - 1), isExact(model.isExact()), stiffness(std::isnan(o.stiffness) ? (model.isExact() ? 0 : InexactStiffness) : o.stiffness), chart(model.dataVariance()), probes(clean(etaB) - clean(etaA), o.probes, o.seed) {
+        : options(o), D(model.numStatistics() - 1), isExact(model.isExact()), stiffness(std::isnan(o.stiffness) ? (model.isExact() ? 0 : InexactStiffness) : o.stiffness),
+          chart(model.dataVariance()), probes(clean(etaB) - clean(etaA), o.probes, o.seed) {
         lowest = chart.lowest(std::max(o.minLogSnr, model.minLogSnr()));
         for (int n = std::max(2, o.numPoints - 1);; n = (n + 1) / 2) {
             levels.insert(levels.begin(), n);
@@ -579,8 +580,13 @@ MatrixFreeResult finished(const PosteriorModel& model, const PairSolver& solver,
     r.curve.length = r.measure.length;
     r.curve.speedGap = r.measure.speedGap;
     r.curve.residual = r.residual;
-    r.curve.solution = nlohmann::json{{"method", "matrix-free"}, {"converged", r.converged}, {"iterations", r.iterations}, {"probes", options.probes},
-                                      {"measure_probes", options.measureProbes}, {"length_error", r.measure.lengthError}, {"energy_error", r.measure.energyError},
+    r.curve.solution = nlohmann::json{{"method", "matrix-free"},
+                                      {"converged", r.converged},
+                                      {"iterations", r.iterations},
+                                      {"probes", options.probes},
+                                      {"measure_probes", options.measureProbes},
+                                      {"length_error", r.measure.lengthError},
+                                      {"energy_error", r.measure.energyError},
                                       {"negative_edges", r.measure.negativeEdges}}
                            .dump();
     return r;
@@ -632,8 +638,8 @@ std::vector<MatrixFreeResult> matrixFreeGeodesics(const PosteriorModel& model, c
     checkOptions(model, options);
     const Index m = model.numStatistics(), pairs = etaA.cols();
     if (etaA.rows() != m || etaB.rows() != m || etaB.cols() != pairs)
-        throw std::invalid_argument("matrixFreeGeodesic: expected two sets of as many points of " + std::to_string(m) + " natural parameters, got " + std::to_string(pairs) + " of " +
-                                    std::to_string(etaA.rows()) + " and " + std::to_string(etaB.cols()) + " of " + std::to_string(etaB.rows()));
+        throw std::invalid_argument("matrixFreeGeodesic: expected two sets of as many points of " + std::to_string(m) + " natural parameters, got " + std::to_string(pairs) +
+                                    " of " + std::to_string(etaA.rows()) + " and " + std::to_string(etaB.cols()) + " of " + std::to_string(etaB.rows()));
     std::vector<MatrixFreeResult> results(pairs);
     const Index together = std::max<Index>(1, static_cast<Index>(PairNumbers / (40.0 * m * options.numPoints)));
     bool stopped = false;
