@@ -133,7 +133,7 @@ bench: build
 	@$(RECORD) killtest --kills 50
 	@$(RECORD) committorbench
 	@$(RECORD) densitybench
-	@$(RECORD) imagebench
+	@$(RECORD) imagebench --exact
 
 # The site, in build/docs/html. Warnings are errors; nothing is fetched.
 docs: build

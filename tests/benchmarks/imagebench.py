@@ -9,9 +9,9 @@ dropped, coordinate by coordinate (--unrectified keeps them: Adam then finds cur
 Reported: points at which the denoiser is evaluated, these as forward passes (what a point of either way costs over a plain evaluation is measured), seconds, and
 length and energy of the curves at 64 segments, by the same probes for both, with standard errors over the probes.
 
-    python imagebench.py [--model M.safetensors --pictures DIR|FILE.npy] [--pairs 3] [--seeds 1 2] [--log-snr 3] [--nodes 17 65] [--full | --exact]
+    python imagebench.py [--model M.safetensors --pictures DIR|FILE.npy] [--pairs 3] [--seeds 1 2] [--log-snr 3] [--nodes 17 33] [--full | --exact]
 
-By default 8x8 digits and a small model, trained first (a minute); --full takes the emoji and the model that ships, --exact no network but
+By default 8x8 digits and a small model, trained first (some minutes); --full takes the emoji and the model that ships, --exact no network but
 a mixture, on which lengths can be trusted: on trained denoisers the published way finds curves with negative segments. Prints Markdown.
 """
 import argparse
@@ -30,7 +30,7 @@ from torchunet import TorchUnet
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = [(350, 16), (250, 64)]
-RATES = [0.003, 0.01, 0.03]
+RATES = [0.01, 0.03, 0.1]
 KNOTS = 16
 SEGMENTS = 64
 AIM = 10
@@ -234,7 +234,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--log-snr", type=float, default=3.0, help="of the ends")
-    parser.add_argument("--nodes", type=int, nargs="+", default=[17, 65], help="of this solver; the first is compared with the published way, whose spline has 18")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[17, 33], help="of this solver; the first is compared with the published way, whose spline has 18")
     parser.add_argument("--full", action="store_true", help="the emoji and the model that ships")
     parser.add_argument("--exact", action="store_true", help="the exact denoiser of a Gaussian of standard deviation 0.15 (of pixels from 0 to 1) about each of the digits, in place of a trained one: "
                         "neither way can make use of errors of its")
