@@ -434,13 +434,7 @@ private:
         }
         const Springs k = springs(state);
         MatrixXd d = precondition(k, q);
-        if (!memory.empty()) {
-            // The springs are those of the mean eigenvalue of Cov; the largest ones are stiffer.
-            const Pair& last = memory.back();
-            const double yHy = last.y.cwiseProduct(precondition(k, last.y)).sum();
-            if (yHy > 0)
-                d *= std::min(1 / LeastCurvature, last.sy / yHy);
-        }
+        d *= scale;
         for (size_t k = 0; k < memory.size(); k++)
             d += (alpha[k] - memory[k].y.cwiseProduct(d).sum() / memory[k].sy) * memory[k].s;
         hold(d);
@@ -501,6 +495,10 @@ private:
             pair.y = share * pair.y + (1 - share) * stretch;
             pair.sy = least;
         }
+        // The springs are those of the mean eigenvalue of Cov; the largest ones are stiffer. Kept where steps are forgotten, and on the next level.
+        const double yHy = pair.y.cwiseProduct(precondition(springs(answer), pair.y)).sum();
+        if (yHy > 0)
+            scale = std::min(1 / LeastCurvature, pair.sy / yHy);
         memory.push_back(std::move(pair));
         if (memory.size() > Memory)
             memory.pop_front();
@@ -548,7 +546,8 @@ private:
     double endTrace[2] = {0, 0}, endSquare[2] = {0, 0};
     std::deque<Pair> memory;
     MatrixXd course;
-    double length = 1, decrement = std::numeric_limits<double>::infinity(), least = std::numeric_limits<double>::infinity(), lowestSum = std::numeric_limits<double>::infinity();
+    double scale = 1, length = 1, decrement = std::numeric_limits<double>::infinity(), least = std::numeric_limits<double>::infinity(),
+           lowestSum = std::numeric_limits<double>::infinity();
     int iteration = 0, total = 0, idle = 0, spent = 0, calm = 0;
 };
 
