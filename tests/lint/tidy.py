@@ -7,10 +7,12 @@ A source has passed with its own headers and .clang-tidy as they are now where b
 """
 import hashlib
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -22,7 +24,7 @@ def main() -> int:
     # {object: [what it was made from]}
     depends = {block.split(":")[0]: re.findall(r"^    (.*)$", block, re.M)
                for block in subprocess.run(["ninja", "-C", build, "-t", "deps"], capture_output=True, text=True, check=True).stdout.split("\n\n")}
-    failed, seen = [], set()
+    failed, seen, due = [], set(), []
     for command in json.loads((build/"compile_commands.json").read_text()):
         source = pathlib.Path(command["file"])
         if source in seen or build in source.parents or source.name == "StbImplementation.cpp" or (wanted and str(source) not in wanted):
@@ -32,15 +34,22 @@ def main() -> int:
         files = sorted({p for p in ((build/d).resolve() for d in depends.get(made, [])) if ROOT in p.parents and ".venv" not in p.parts} | {source, ROOT/".clang-tidy"})
         digest = hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in files)).hexdigest()
         stamp = passed/f"{source.relative_to(ROOT).as_posix().replace('/', '-')}.txt"
-        if stamp.exists() and stamp.read_text() == digest:
-            continue
-        print("clang-tidy", source.relative_to(ROOT), flush=True)
+        if not (stamp.exists() and stamp.read_text() == digest):
+            due.append((source, stamp, digest))
+
+    def check(task):
+        source, stamp, digest = task
         result = subprocess.run(["clang-tidy", "-p", build, "--quiet", source], capture_output=True, text=True)
         if result.returncode == 0:
             stamp.write_text(digest)
-        else:
-            failed.append(str(source.relative_to(ROOT)))
-            print(result.stdout)
+        return source.relative_to(ROOT), result
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for name, result in pool.map(check, due):
+            print("clang-tidy", name, flush=True)
+            if result.returncode != 0:
+                failed.append(str(name))
+                print(result.stdout)
     print(f"clang-tidy: {len(seen)-len(failed)} of {len(seen)} sources pass" + (f"; these do not: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
