@@ -125,15 +125,9 @@ studies: study-2d study-alanine study-maxflux study-implicit study-tetrapeptide
 
 # Each benchmark leaves its page in docs/performance.
 RECORD := $(PY) tests/benchmarks/record.py
+BENCH_MODEL := $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
 bench: build
-	@$(RECORD) bench $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
-	@$(RECORD) denoisers
-	@$(RECORD) forcebench
-	@$(RECORD) pathbench
-	@$(RECORD) killtest --kills 50
-	@$(RECORD) committorbench
-	@$(RECORD) densitybench
-	@$(RECORD) imagebench --exact
+	@status=0; for b in "bench $(BENCH_MODEL)" denoisers forcebench pathbench "killtest --kills 50" committorbench densitybench "imagebench --exact"; do $(RECORD) $$b || status=1; done; exit $$status
 
 # The site, in build/docs/html. Warnings are errors; nothing is fetched.
 docs: build

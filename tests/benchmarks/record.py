@@ -3,7 +3,8 @@
 
     python record.py NAME [arguments of NAME.py]
 
-The page holds the command, the machine and the output, and no date. It is written where the benchmark ends with 0 or 1 (an aim missed); that code is returned.
+The page holds the command, the machine and the output, and no date. It is written where the benchmark ends with 0 or 1 (an aim missed), but not with an exception;
+that code is returned.
 """
 import ast
 import os
@@ -12,6 +13,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGES = HERE.parents[1]/"docs"/"performance"
@@ -51,12 +53,18 @@ def page(name, arguments, output):
 
 def main():
     name, arguments = sys.argv[1], sys.argv[2:]
-    child = subprocess.Popen([sys.executable, "-u", str(HERE/f"{name}.py"), *arguments], stdout=subprocess.PIPE, text=True)
     lines = []
-    for line in child.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-    code = child.wait()
+    with tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen([sys.executable, "-u", str(HERE/f"{name}.py"), *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
+        for line in child.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+        code = child.wait()
+        errors.seek(0)
+        complaints = errors.read()
+    print(complaints, end="", file=sys.stderr)
+    if code == 1 and "Traceback (most recent call last)" in complaints:  # Python's own 1
+        return 2
     if code in (0, 1) and lines:
         PAGES.mkdir(exist_ok=True)
         (PAGES/f"{name}.md").write_text(page(name, arguments, "".join(lines)), encoding="utf-8")
