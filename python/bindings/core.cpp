@@ -2,6 +2,7 @@
 #include "arrays.h"
 #include "spacetime/Curve.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include "spacetime/Models.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
@@ -9,6 +10,7 @@
 #include <nanobind/eigen/dense.h>
 #include <nanobind/make_iterator.h>
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -200,16 +202,7 @@ NB_MODULE(_core, m) {
                 },
                 "names"_a, "Plain unlifted numbers.")
             .def_static(
-                "fromJson",
-                [](const std::string& text) {
-                    try {
-                        return Variables::fromJson(nlohmann::json::parse(text));
-                    }
-                    catch (const nlohmann::json::exception& e) {
-                        throw std::invalid_argument(std::string("Variables: not JSON: ") + e.what());
-                    }
-                },
-                "text"_a)
+                "fromJson", [](const std::string& text) { return withPrefix("Variables: ", [&] { return Variables::fromJson(parseJson(text)); }); }, "text"_a)
             .def("toJson", [](const Variables& v) { return v.toJson().dump(); })
             .def("__len__", &Variables::size)
             .def("__getitem__",
@@ -336,11 +329,11 @@ NB_MODULE(_core, m) {
             },
             "means"_a, "variances"_a, "weights"_a)
         .def_static(
-            "load", [](const std::string& path) { return readMixture(path); }, "path"_a);
+            "load", [](const std::filesystem::path& path) { return readMixture(path.string()); }, "path"_a, "Read a JSON file of means, variances and weights.");
 
     nb::class_<NetworkModel, PosteriorModel>(m, "NetworkModel", "A trained denoising network, evaluated without LibTorch.")
         .def_static(
-            "load", [](const std::string& path) { return NetworkModel::load(path); }, "path"_a, "Read a safetensors model file; never runs code.")
+            "load", [](const std::filesystem::path& path) { return NetworkModel::load(path.string()); }, "path"_a, "Read a safetensors model file; never runs code.")
         .def_prop_ro(
             "metadata", [](const NetworkModel& n) { return n.metadata().dump(); }, "The file's metadata as a JSON string.");
 
@@ -397,8 +390,11 @@ NB_MODULE(_core, m) {
              "The same path with nodes at equal Fisher-Rao length under `model`.")
         .def(
             "measure", [](const Curve& c, const PosteriorModel& model) { return measure(model, c.eta()); }, "model"_a, nb::call_guard<nb::gil_scoped_release>())
-        .def("save", &Curve::save, "path"_a, "overwrite"_a = false, "Write the JSON curve file.")
-        .def_static("load", &Curve::load, "path"_a, "Read a JSON curve file. ValueError for a corrupt or newer file.");
+        .def(
+            "save", [](const Curve& c, const std::filesystem::path& path, bool overwrite) { c.save(path.string(), overwrite); }, "path"_a, "overwrite"_a = false,
+            "Write the JSON curve file. ValueError where it exists and must not be overwritten.")
+        .def_static(
+            "load", [](const std::filesystem::path& path) { return Curve::load(path.string()); }, "path"_a, "Read a JSON curve file. ValueError for a corrupt or newer file.");
 
     bindGeodesics(m);
     m.def(
@@ -414,7 +410,8 @@ NB_MODULE(_core, m) {
         .def_prop_ro("logWeights", [](const Samples& s) { return optional(s.logWeights); })
         .def_prop_ro("variables", [](const Samples& s) { return s.variables.size() ? std::optional<Variables>(s.variables) : std::nullopt; })
         .def_ro("grid", &Samples::grid);
-    m.def("readSamples", &readSamples, "path"_a, "Read .npz, .npy or .csv samples.");
+    m.def(
+        "readSamples", [](const std::filesystem::path& path) { return readSamples(path.string()); }, "path"_a, "Read .npz, .npy or .csv samples.");
 
     nb::class_<Consistency>(m, "Consistency", "Error of a model against a reference, in posterior standard deviations.")
         .def_ro("medianError", &Consistency::medianError)

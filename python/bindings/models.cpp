@@ -5,6 +5,7 @@
 #include "spacetime/TorchScriptModel.h"
 #include <nanobind/eigen/dense.h>
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -142,12 +143,12 @@ void bindModels(nb::module_& m) {
     nb::class_<TorchScriptModel, DenoiserModel>(m, "TorchScriptModel", "A denoiser in a TorchScript file, as saveTorchScript writes it.")
         .def_static(
             "load",
-            [](const std::string& path, const std::string& device, const std::string& derivatives) {
+            [](const std::filesystem::path& path, const std::string& device, const std::string& derivatives) {
                 nb::gil_scoped_release release;
-                return TorchScriptModel::load(path, device, derivatives);
+                return TorchScriptModel::load(path.string(), device, derivatives);
             },
             "path"_a, "device"_a = "cpu", "derivatives"_a = "",
-            "Open a file with LibTorch. It can hold code that runs when it is opened: open files of people you trust.\n\nParameters\n----------\npath : str\ndevice : str\n"
+            "Open a file with LibTorch. It can hold code that runs when it is opened: open files of people you trust.\n\nParameters\n----------\npath : str or os.PathLike\ndevice : str\n"
             "    'cpu' or 'cuda'.\nderivatives : str\n    'forward' or 'reverse' mode of automatic differentiation; by default the first that agrees with finite differences.\n\n"
             "Raises\n------\nValueError\n    For files that are no TorchScript, lack spacetime.json, or whose module does not do what that promises.\nRuntimeError\n"
             "    Where LibTorch cannot be opened.")
