@@ -45,7 +45,7 @@ void bindImages(nb::module_& m) {
             "imageShape", [](const ImageModel& i) { return nb::make_tuple(i.imageShape().height, i.imageShape().width, i.imageShape().channels); }, "(height, width, channels).")
         .def_prop_ro(
             "unet", [](const ImageModel& i) { return asDict(i.unet()); }, "Shape of the U-Net: patch, channels, multipliers, blocks, embedding.")
-        .def_prop_ro("numParameters", &ImageModel::numParameters)
+        .def_prop_ro("numParameters", &ImageModel::numParameters, "Weights of the network.")
         .def_prop_ro(
             "training", [](const ImageModel& i) { return nb::module_::import_("json").attr("loads")(i.training()); },
             "The training record, a dict: command, seed, steps, seconds, losses [[step, training, held out]], ...")

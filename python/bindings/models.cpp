@@ -134,9 +134,13 @@ DenoiserParameters parametersOf(const Variables& variables, const std::string& s
 
 void bindModels(nb::module_& m) {
     nb::class_<DenoiserModel, PosteriorModel>(m, "DenoiserModel", "A posterior made of a denoiser's predictions (docs/models.md).")
-        .def_prop_ro("schedule", [](const DenoiserModel& d) { return d.parameters().schedule; })
-        .def_prop_ro("prediction", [](const DenoiserModel& d) { return d.parameters().prediction; })
-        .def_prop_ro("logSnrRange", [](const DenoiserModel& d) { return std::make_pair(d.parameters().minLogSnr, d.parameters().maxLogSnr); })
+        .def_prop_ro(
+            "schedule", [](const DenoiserModel& d) { return d.parameters().schedule; }, "Noise schedule of the denoiser: 'vp', 'cosine', 've', 'edm' or 'flow'.")
+        .def_prop_ro(
+            "prediction", [](const DenoiserModel& d) { return d.parameters().prediction; }, "What the denoiser predicts: 'x0', 'eps', 'score', 'v', 'flow' or 'edm'.")
+        .def_prop_ro(
+            "logSnrRange", [](const DenoiserModel& d) { return std::make_pair(d.parameters().minLogSnr, d.parameters().maxLogSnr); },
+            "(lowest, highest) log-SNR on which it was trained.")
         .def_prop_ro(
             "metadata", [](const DenoiserModel& d) { return d.parameters().toJson().dump(); }, "What the model knows of its denoiser, as a JSON string.");
 
@@ -154,7 +158,8 @@ void bindModels(nb::module_& m) {
             "    Where LibTorch cannot be opened.")
         .def_prop_ro("derivatives", &TorchScriptModel::derivatives, "'forward' or 'reverse'.")
         .def_prop_ro("productMode", &TorchScriptModel::productMode, "How products with directions are made: 'forward' mode or 'differences'.")
-        .def_prop_ro("precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; });
+        .def_prop_ro(
+            "precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; }, "'float32' or 'float64': in what the module computes.");
 
     nb::class_<CallableModel, DenoiserModel>(
         m, "CallableModel", holdingSlots<CallableModel>(),

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import openmm
+import openmm.app
 import pytest
 from openmm import unit
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Full disks, folders that cannot be written, files that cannot be read, devices that are not there: one clear line, nothing half written, nothing lost."""
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import textwrap
 
 import numpy as np
+import openmm
+import openmm.app
 import pytest
 
 import openmmspacetime as st
@@ -128,3 +131,52 @@ def testMissingGpu(tmp_path, samples):
     done = subprocess.run([sys.executable, "-c", script, tmp_path/"m.safetensors"], capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 5 and len(done.stdout.splitlines()) == 1 and "cuda" in done.stdout.lower() and "cpu" in done.stdout.lower(), (done.stdout, done.stderr)
     assert not (tmp_path/"m.safetensors").exists()
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def testOpeningAFileNeverRunsCode(tmp_path, samples):
+    """Pickles in every place where a file of numbers is expected. (TorchScript files are programs, and their documentation says so.)"""
+    mark = tmp_path/"it-ran"
+    bomb = np.array([Bomb(mark)], dtype=object)
+    np.savez(tmp_path/"s.npz", x=bomb)
+    np.save(tmp_path/"s.npy", bomb, allow_pickle=True)
+    for name in "s.npz", "s.npy":
+        with pytest.raises(ValueError):
+            st.readSamples(tmp_path/name)
+        complains(run("info", tmp_path/name), name)
+    for name in "m.safetensors", "c.json", "m.json", "d.json":
+        (tmp_path/name).write_bytes(pickle.dumps(Bomb(mark)))
+    for load, name in ((st.NetworkModel.load, "m.safetensors"), (st.loadModel, "m.safetensors"), (st.Curve.load, "c.json"), (st.GaussianMixtureModel.load, "m.json"), (st.DensityPath.load, "d.json")):
+        with pytest.raises(ValueError):
+            load(tmp_path/name)
+    with pytest.raises(ValueError):
+        st.readImages(tmp_path/"s.npy")
+    # A folder of paths: its record, and the arrays of a path.
+    force = st.SpacetimeForce(s=[0, 1], eta=[[1.0, 0.0], [0.0, 1.0]], temperature=300)
+    force.addCoordinate(0, 0, period=1.0, name="x")
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addForce(force)
+    topology = openmm.app.Topology()
+    topology.addAtom("C", openmm.app.Element.getBySymbol("C"), topology.addResidue("X", topology.addChain()))
+    simulation = openmm.app.Simulation(topology, system, openmm.LangevinMiddleIntegrator(300, 10, 0.01), openmm.Platform.getPlatformByName("Reference"))
+    simulation.context.setPositions([[0.0, 0, 0]])
+    st.PathSampler(simulation, force, numPaths=1, steps=20, equilibrationSteps=0, progress=False).run(tmp_path/"paths")
+    record = next((tmp_path/"paths").glob("path-*.npz"))
+    with np.load(record) as data:
+        arrays = dict(data)
+    np.savez(record, **{name: bomb for name in arrays})
+    with pytest.raises(Exception):  # noqa: B017  numpy's own words
+        paths = st.PathEnsemble.load(tmp_path/"paths")
+        print(paths[0].work, paths[0].variables)
+    assert not mark.exists()
+    assert pickle.loads(pickle.dumps(Bomb(mark))) is not None and mark.exists()
