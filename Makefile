@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make build | test | lint [FULL=1] | format | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | docs | dist | test-package | clean.
+# make build | test | lint | format | demo [QUICK=1] | demo-mixture [QUICK=1] | demo-images [QUICK=1] [GALLERY=1] | studies | study-2d | study-alanine | study-maxflux | study-implicit | study-tetrapeptide | bench | docs | dist | test-package | fuzz [RUNS=N] | sanitize | clean.
 # OFFLINE=1 uses what is installed already.
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -14,7 +14,7 @@ APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-d
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: build test test-cpp test-python test-package dist lint format demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench docs install-system clean
+.PHONY: build test test-cpp test-python test-package dist lint format demo demo-mixture demo-images studies study-2d study-alanine study-maxflux study-implicit study-tetrapeptide bench docs fuzz sanitize install-system clean
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
@@ -67,13 +67,13 @@ test-python: build $(OPS)/.packages
 
 test: test-cpp test-python
 
-# FULL=1 adds clang-tidy, which takes 15 to 90 s of CPU for each source; those that passed are not looked at again until they or their headers change.
+# clang-tidy looks at the sources that changed, or whose headers did, since they passed: tests/lint/tidy.json, which is committed, knows.
 CPP := $(shell git ls-files 'plugin/*.cpp' 'plugin/*.h' 'platforms/*.cpp' 'platforms/*.h' 'python/bindings/*.cpp' 'python/bindings/*.h' 'tests/cpp/*' 'examples/*.cpp' 2>/dev/null | grep -E '\.(cpp|h)$$')
 lint: build
 	@$(PY) -m ruff check
 	@set -o pipefail; $(PY) -m mypy --python-executable $(PY) --cache-dir build/mypy | sed 's|.*site-packages/openmmspacetime/|python/openmmspacetime/|'
 	@clang-format --dry-run -Werror $(CPP)
-	@$(if $(FULL),$(PY) tests/lint/tidy.py $(BUILD))
+	@$(PY) tests/lint/tidy.py $(BUILD)
 
 format:
 	@clang-format -i $(CPP)
@@ -128,6 +128,27 @@ RECORD := $(PY) tests/benchmarks/record.py
 BENCH_MODEL := $(if $(wildcard examples/alanine_dipeptide/output/model.safetensors),--model examples/alanine_dipeptide/output/model.safetensors)
 bench: build
 	@status=0; for b in "bench $(BENCH_MODEL)" denoisers forcebench pathbench "killtest --kills 50" committorbench densitybench "imagebench --exact"; do $(RECORD) $$b || status=1; done; exit $$status
+
+# Hostile files: RUNS made-up ones for every reader, under AddressSanitizer and UndefinedBehaviorSanitizer (tests/fuzz/run.py says what counts as a finding).
+RUNS ?= 10000000
+HARDENING_APT := clang libclang-rt-14-dev valgrind
+SANITIZED = cmake -S . -B $(1) -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(PY) -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DSPACETIME_BUILD_PYTHON=OFF -DSPACETIME_BUILD_TORCH=OFF '-DSPACETIME_SANITIZE=$(2)' $(3) > $(1).log || { cat $(1).log; exit 1; }
+build/.hardening: $(VENV)/.packages
+	@$(if $(OFFLINE),,$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(HARDENING_APT) > build/apt.log || { tail build/apt.log; exit 1; })
+	@touch $@
+
+fuzz: build/.hardening
+	@$(call SANITIZED,build/asan,address;undefined,-DSPACETIME_BUILD_FUZZERS=ON)
+	@ninja -C build/asan -j $(JOBS) --quiet fuzzers
+	@$(PY) tests/fuzz/run.py --build build/asan --runs $(RUNS) --jobs $(JOBS)
+
+# The C++ tests of core, diffusion, openmmapi and Reference under AddressSanitizer with UndefinedBehaviorSanitizer, under ThreadSanitizer and under valgrind.
+# Left out, by label: torch (LibTorch is not instrumented), opencl, cuda, hip and cpu (nor are their drivers and OpenMM's threads).
+sanitize: build build/.hardening
+	@$(call SANITIZED,build/asan,address;undefined,-DSPACETIME_BUILD_FUZZERS=ON)
+	@$(call SANITIZED,build/tsan,thread,)
+	@$(PY) tests/hardening/sanitize.py --jobs $(JOBS) --asan build/asan --tsan build/tsan --valgrind $(BUILD)
 
 # The site, in build/docs/html. Warnings are errors; nothing is fetched.
 docs: build

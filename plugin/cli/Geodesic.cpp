@@ -134,7 +134,7 @@ int runGeodesic(const std::vector<std::string>& words) {
         r.curve.save(file, line.overwrite());
         if (i == 0)
             good = r.converged && !(r.measure.minNEff < MinNEff);
-        json entry = json::parse(r.curve.solution);
+        json entry = parseJson(r.curve.solution);
         entry.update({{"file", file},
                       {"energy", r.measure.energy},
                       {"length", r.measure.length},

@@ -4,6 +4,7 @@
 #include "spacetime/Curve.h"
 #include "spacetime/DensityPath.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include "spacetime/ImageModel.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
@@ -52,13 +53,8 @@ json describe(const std::string& path) {
         return j;
     }
     if (endsWith(path, ".json")) {
-        json j;
-        try {
-            j = json::parse(readFile(path));
-        }
-        catch (const json::exception& e) {
-            throw std::invalid_argument("'" + path + "': not JSON: " + e.what());
-        }
+        const std::string bytes = readFile(path);
+        json j = withPrefix("'" + path + "': ", [&] { return parseJson(bytes); });
         if (j.is_object() && j.contains("means")) {
             const auto m = readMixture(path);
             return {{"kind", "mixture"}, {"dimensions", m->variables().size()}, {"components", m->components().logWeights.size()}};

@@ -2,6 +2,7 @@
 #include "PathFiles.h"
 #include "openmm/Vec3.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -364,7 +365,7 @@ PathDirectory::PathDirectory(const string& path, const json& head, bool isResume
     const string headFile = path + "/ensemble.json";
     // Before anything is removed: whoever resumes another run by mistake loses nothing.
     const bool isKnown = isResumed && fs::exists(headFile);
-    if (isKnown && json::parse(readFile(headFile)) != head)
+    if (isKnown && parseJson(readFile(headFile)) != head)
         throw std::invalid_argument("--resume: '" + path + "' was written with another System, Integrator, curve, state or settings, so its paths cannot be continued");
     for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
         const string name = entry.path().filename().string();
@@ -462,7 +463,7 @@ std::pair<int, int> PathDirectory::writeIndex() const {
             rows[index] += "," + repr(value);
     }
     for (const auto& [index, file] : failed) {
-        const json f = json::parse(readFile(file));
+        const json f = parseJson(readFile(file));
         std::snprintf(seconds, sizeof(seconds), "%.4f", f["seconds"].get<double>());
         rows[index] = std::to_string(index) + "," + std::to_string(f["seed"].get<int>()) + ",failed,,,,,," + seconds + "," + std::to_string(f["step"].get<long long>()) + "," +
                       repr(f["s"].get<double>()) + "," + quoted(f["message"]) + string(names.size(), ',');

@@ -2,6 +2,7 @@
 #include "arrays.h"
 #include "spacetime/Curve.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include "spacetime/Models.h"
 #include "spacetime/NetworkModel.h"
 #include "spacetime/Samples.h"
@@ -9,6 +10,7 @@
 #include <nanobind/eigen/dense.h>
 #include <nanobind/make_iterator.h>
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -137,7 +139,7 @@ NB_MODULE(_core, m) {
 
     auto variable =
         nb::class_<Variable>(m, "Variable", "One collective variable; made by Variables.torsions and its siblings.")
-            .def_ro("name", &Variable::name)
+            .def_ro("name", &Variable::name, "Name, unique among the variables.")
             .def_prop_ro("kind", &Variable::kindName, "'torsion', 'angle', 'distance', 'coordinate', 'position' or 'number'.")
             .def_prop_ro(
                 "atoms", [](const Variable& v) { return atomsOf(v.atoms); }, "0-based particle indices: per site an int, or a list of ints for the centroid of several atoms.")
@@ -147,10 +149,10 @@ NB_MODULE(_core, m) {
             .def_ro("axis", &Variable::axis, "0, 1 or 2 for the x, y or z of a coordinate or position.")
             .def_ro("frame", &Variable::frame, "The Frame that is superposed before a position is read off, None for other kinds.")
             .def_ro("period", &Variable::period, "Length of one turn in raw units, 0 when not periodic.")
-            .def_ro("shift", &Variable::shift)
-            .def_ro("scale", &Variable::scale)
-            .def_prop_ro("unit", &Variable::unit)
-            .def_prop_ro("lifted", &Variable::lifted)
+            .def_ro("shift", &Variable::shift, "What is subtracted from raw values, in raw units, before they are divided by the scale.")
+            .def_ro("scale", &Variable::scale, "What raw values are divided by, in raw units.")
+            .def_prop_ro("unit", &Variable::unit, "'rad', 'nm' or '' of raw values.")
+            .def_prop_ro("lifted", &Variable::lifted, "Whether the variable is periodic and stands in the statistic as (cos, sin).")
             .def_static(
                 "coordinate",
                 [](const std::string& name, const PySite& atom, int axis, double period, const SiteWeights& weights) {
@@ -200,16 +202,7 @@ NB_MODULE(_core, m) {
                 },
                 "names"_a, "Plain unlifted numbers.")
             .def_static(
-                "fromJson",
-                [](const std::string& text) {
-                    try {
-                        return Variables::fromJson(nlohmann::json::parse(text));
-                    }
-                    catch (const nlohmann::json::exception& e) {
-                        throw std::invalid_argument(std::string("Variables: not JSON: ") + e.what());
-                    }
-                },
-                "text"_a)
+                "fromJson", [](const std::string& text) { return withPrefix("Variables: ", [&] { return Variables::fromJson(parseJson(text)); }); }, "text"_a)
             .def("toJson", [](const Variables& v) { return v.toJson().dump(); })
             .def("__len__", &Variables::size)
             .def("__getitem__",
@@ -239,8 +232,8 @@ NB_MODULE(_core, m) {
                          s += (i ? ", " : "") + v[i].name + ": " + v[i].kindName();
                      return s + ")";
                  })
-            .def_prop_ro("names", &Variables::names)
-            .def_prop_ro("numStatistics", &Variables::numStatistics)
+            .def_prop_ro("names", &Variables::names, "Names, in order.")
+            .def_prop_ro("numStatistics", &Variables::numStatistics, "m, the number of components of the statistic T and of eta.")
             .def("euclidean", &Variables::euclidean, "The same variables as plain unwrapped numbers (the way of arXiv:2505.17517).")
             .def(
                 "statistic", [](const Variables& v, nb::handle raw) { return rowsOf(v.statistic(columnsOf(raw, "raw"))); }, "raw"_a, "T [K, m] of raw values [K, n].")
@@ -269,9 +262,9 @@ NB_MODULE(_core, m) {
 
     m.attr("MIN_N_EFF") = MinNEff;
     nb::class_<PosteriorModel>(m, "PosteriorModel", "A model of the denoising distributions p(c\\|z), indexed by the natural parameter eta.")
-        .def_prop_ro("variables", &PosteriorModel::variables)
-        .def_prop_ro("isExact", &PosteriorModel::isExact)
-        .def_prop_ro("evaluations", &PosteriorModel::evaluations)
+        .def_prop_ro("variables", &PosteriorModel::variables, "Variables of the clean data.")
+        .def_prop_ro("isExact", &PosteriorModel::isExact, "Whether J is the exact covariance of a distribution, symmetric and positive semidefinite; that of a denoiser is not.")
+        .def_prop_ro("evaluations", &PosteriorModel::evaluations, "Points at which moments were asked for since the model was made.")
         .def_prop_ro("dataLogSnr", &PosteriorModel::dataLogSnr, "log-SNR at which a noisy point on the data is as good as a clean one.")
         .def_prop_ro("minLogSnr", &PosteriorModel::minLogSnr, "The lowest log-SNR at which the model means anything; -inf for closed forms.")
         .def(
@@ -336,44 +329,45 @@ NB_MODULE(_core, m) {
             },
             "means"_a, "variances"_a, "weights"_a)
         .def_static(
-            "load", [](const std::string& path) { return readMixture(path); }, "path"_a);
+            "load", [](const std::filesystem::path& path) { return readMixture(path.string()); }, "path"_a, "Read a JSON file of means, variances and weights.");
 
     nb::class_<NetworkModel, PosteriorModel>(m, "NetworkModel", "A trained denoising network, evaluated without LibTorch.")
         .def_static(
-            "load", [](const std::string& path) { return NetworkModel::load(path); }, "path"_a, "Read a safetensors model file; never runs code.")
+            "load", [](const std::filesystem::path& path) { return NetworkModel::load(path.string()); }, "path"_a, "Read a safetensors model file; never runs code.")
         .def_prop_ro(
             "metadata", [](const NetworkModel& n) { return n.metadata().dump(); }, "The file's metadata as a JSON string.");
 
     nb::class_<CurveMeasure>(m, "CurveMeasure", "Length, energy and consistency of a curve under a model.")
-        .def_ro("length", &CurveMeasure::length)
-        .def_ro("energy", &CurveMeasure::energy)
-        .def_ro("speedGap", &CurveMeasure::speedGap)
-        .def_ro("lengthExtrapolated", &CurveMeasure::lengthExtrapolated)
-        .def_ro("negativeEdges", &CurveMeasure::negativeEdges)
-        .def_ro("minNEff", &CurveMeasure::minNEff)
+        .def_ro("length", &CurveMeasure::length, "Fisher-Rao length, sum of sqrt(Delta eta . Delta mu).")
+        .def_ro("energy", &CurveMeasure::energy, "Discrete energy N/2 sum d_i^2.")
+        .def_ro("speedGap", &CurveMeasure::speedGap, "2 energy / length^2 - 1: 0 where the points are equally spaced.")
+        .def_ro("lengthExtrapolated", &CurveMeasure::lengthExtrapolated, "Length extrapolated to infinitely many points (Richardson, order 2).")
+        .def_ro("negativeEdges", &CurveMeasure::negativeEdges, "Segments whose Delta eta . Delta mu is negative, which only an inconsistent model has.")
+        .def_ro("minNEff", &CurveMeasure::minNEff, "Least effective number of samples along the curve, NaN for models that no samples limit.")
         .def_ro("segmentLengths", &CurveMeasure::d, "[N]")
         .def_prop_ro(
             "mu", [](const CurveMeasure& c) { return rowsOf(c.mu); }, "[N+1, m]")
         .def_ro("freeEnergy", &CurveMeasure::beta_F, "[N+1] psi*(mu) = KL(p(.\\|z) \\|\\| q) relative to the first node, in kT.")
         .def_ro("trCov", &CurveMeasure::trCov, "[N+1] trace of the covariance of the lifted, scaled variables.")
-        .def_prop_ro("nEff", [](const CurveMeasure& c) { return optional(c.nEff); });
+        .def_prop_ro(
+            "nEff", [](const CurveMeasure& c) { return optional(c.nEff); }, "[N+1] effective number of samples at every point, None where there are none.");
 
     nb::class_<Curve>(m, "Curve", "A path in spacetime: nodes eta_i at s_i, s = Fisher-Rao arc length/total.\n\nCurve(variables, s [N+1], eta [N+1, m])")
         .def(
             "__init__", [](Curve* self, const Variables& v, nb::handle s, nb::handle eta) { new (self) Curve(v, vectorOf(s, "s"), columnsOf(eta, "eta")); }, "variables"_a, "s"_a,
             "eta"_a)
-        .def_prop_ro("variables", &Curve::variables)
+        .def_prop_ro("variables", &Curve::variables, "Variables whose spacetime the curve lies in.")
         .def_prop_ro(
             "s", [](const Curve& c) { return VectorXd(c.s()); }, "[N+1] from 0 to 1.")
         .def_prop_ro(
             "eta", [](const Curve& c) { return rowsOf(c.eta()); }, "[N+1, m] natural parameters.")
         .def_rw("temperature", &Curve::temperature, "K; 0 when unknown.")
-        .def_ro("schedule", &Curve::schedule)
-        .def_ro("energy", &Curve::energy)
-        .def_ro("length", &Curve::length)
-        .def_ro("lengthExtrapolated", &Curve::lengthExtrapolated)
-        .def_ro("speedGap", &Curve::speedGap)
-        .def_ro("residual", &Curve::residual)
+        .def_ro("schedule", &Curve::schedule, "Noise schedule by which x_t = alpha_t E[x_0] is written to the file: 'vp', 've', 'flow', ...; the curve itself has none.")
+        .def_ro("energy", &Curve::energy, "Discrete energy N/2 sum d_i^2 of the curve as it was solved, NaN where it was not.")
+        .def_ro("length", &Curve::length, "Fisher-Rao length, sum of sqrt(Delta eta . Delta mu), NaN where it was not measured.")
+        .def_ro("lengthExtrapolated", &Curve::lengthExtrapolated, "Length extrapolated to infinitely many points (Richardson, order 2).")
+        .def_ro("speedGap", &Curve::speedGap, "2 energy / length^2 - 1: 0 where the points are equally spaced.")
+        .def_ro("residual", &Curve::residual, "Relative Newton decrement at which the solver stopped.")
         .def_prop_ro(
             "solution", [](const Curve& c) { return c.solution.empty() ? nb::object(nb::none()) : nb::module_::import_("json").attr("loads")(c.solution); },
             "How the solver came to the curve, as a dict: convergence, windings, values of the constraints. None where no solver did.")
@@ -397,8 +391,11 @@ NB_MODULE(_core, m) {
              "The same path with nodes at equal Fisher-Rao length under `model`.")
         .def(
             "measure", [](const Curve& c, const PosteriorModel& model) { return measure(model, c.eta()); }, "model"_a, nb::call_guard<nb::gil_scoped_release>())
-        .def("save", &Curve::save, "path"_a, "overwrite"_a = false, "Write the JSON curve file.")
-        .def_static("load", &Curve::load, "path"_a, "Read a JSON curve file. ValueError for a corrupt or newer file.");
+        .def(
+            "save", [](const Curve& c, const std::filesystem::path& path, bool overwrite) { c.save(path.string(), overwrite); }, "path"_a, "overwrite"_a = false,
+            "Write the JSON curve file. ValueError where it exists and must not be overwritten.")
+        .def_static(
+            "load", [](const std::filesystem::path& path) { return Curve::load(path.string()); }, "path"_a, "Read a JSON curve file. ValueError for a corrupt or newer file.");
 
     bindGeodesics(m);
     m.def(
@@ -411,17 +408,21 @@ NB_MODULE(_core, m) {
     nb::class_<Samples>(m, "Samples", "Weighted samples read from a file.")
         .def_prop_ro(
             "x", [](const Samples& s) { return rowsOf(s.raw); }, "[K, n] raw values.")
-        .def_prop_ro("logWeights", [](const Samples& s) { return optional(s.logWeights); })
-        .def_prop_ro("variables", [](const Samples& s) { return s.variables.size() ? std::optional<Variables>(s.variables) : std::nullopt; })
-        .def_ro("grid", &Samples::grid);
-    m.def("readSamples", &readSamples, "path"_a, "Read .npz, .npy or .csv samples.");
+        .def_prop_ro(
+            "logWeights", [](const Samples& s) { return optional(s.logWeights); }, "[K] log weights, None where the file has none.")
+        .def_prop_ro(
+            "variables", [](const Samples& s) { return s.variables.size() ? std::optional<Variables>(s.variables) : std::nullopt; },
+            "Variables that the file names, None where it names none.")
+        .def_ro("grid", &Samples::grid, "Whether the samples are a grid with weights, which have no sampling error.");
+    m.def(
+        "readSamples", [](const std::filesystem::path& path) { return readSamples(path.string()); }, "path"_a, "Read .npz, .npy or .csv samples.");
 
     nb::class_<Consistency>(m, "Consistency", "Error of a model against a reference, in posterior standard deviations.")
-        .def_ro("medianError", &Consistency::medianError)
-        .def_ro("error90", &Consistency::error90)
-        .def_ro("asymmetry", &Consistency::asymmetry)
-        .def_ro("jacobianError", &Consistency::jacobianError)
-        .def_ro("points", &Consistency::points);
+        .def_ro("medianError", &Consistency::medianError, "Median over points of |H^-1/2 (mu - mu_ref)| / sqrt(m): the error of mu in posterior standard deviations.")
+        .def_ro("error90", &Consistency::error90, "90th percentile of that error.")
+        .def_ro("asymmetry", &Consistency::asymmetry, "Median of |J - J^T| / |J + J^T| over points; 0 where mu is a gradient.")
+        .def_ro("jacobianError", &Consistency::jacobianError, "Median of |H^-1/2 (J - H) H^-1/2| / sqrt(m), H the reference's covariance.")
+        .def_ro("points", &Consistency::points, "Number of points that were compared.");
     m.def(
         "compare",
         [](const PosteriorModel& a, const PosteriorModel& b, nb::handle eta) {

@@ -163,10 +163,11 @@ void bindDensity(nb::module_& m) {
                 new (self) HoldingModelDensity(nb::borrow(model), logSnr, draws, seed);
             },
             "model"_a, "logSnr"_a, "draws"_a = 0, "seed"_a = 1)
-        .def_prop_ro("model", &HoldingModelDensity::modelObject)
-        .def_prop_ro("variables", [](const HoldingModelDensity& f) { return f.variables(); })
-        .def_prop_ro("logSnr", &ModelDensity::logSnr)
-        .def_prop_ro("draws", &ModelDensity::draws)
+        .def_prop_ro("model", &HoldingModelDensity::modelObject, "The model whose score it is.")
+        .def_prop_ro(
+            "variables", [](const HoldingModelDensity& f) { return f.variables(); }, "Variables of the model.")
+        .def_prop_ro("logSnr", &ModelDensity::logSnr, "log-SNR of the noise through which the density is seen.")
+        .def_prop_ro("draws", &ModelDensity::draws, "Noisy draws that the score is a mean over, 0 for none.")
         .def(
             "coordinates", [](const HoldingModelDensity& f, nb::handle raw) { return rowsOf(f.coordinates(columnsOf(raw, "raw"))); }, "raw"_a,
             "Coordinates [K, D] of raw values [K, D] (rad, nm); whole turns are kept.")
@@ -183,7 +184,7 @@ void bindDensity(nb::module_& m) {
             "__init__",
             [](HoldingGuidedDensity* self, nb::iterable fields, std::vector<double> weights) { new (self) HoldingGuidedDensity(nb::tuple(fields), std::move(weights)); },
             "fields"_a, "weights"_a)
-        .def_prop_ro("fields", &HoldingGuidedDensity::fieldObjects);
+        .def_prop_ro("fields", &HoldingGuidedDensity::fieldObjects, "The densities whose scores are added.");
 
     nb::class_<CallableDensity, DensityField>(
         m, "CallableDensity", holdingSlots<CallableDensity>(),

@@ -60,8 +60,8 @@ void bindFlow(nb::module_& m) {
         .def_ro("energy", &PullbackCurve::energy, "N sum |decoded_{i+1} - decoded_i|^2 over the N segments, the energy in the pullback metric.")
         .def_ro("segmentEnergy", &PullbackCurve::segmentEnergy, "|a - b|^2 of the decoded ends, the least energy there can be.")
         .def_ro("deviation", &PullbackCurve::deviation, "Largest distance of a decoded point from the straight segment between the ends, over |a - b|.")
-        .def_ro("iterations", &PullbackCurve::iterations)
-        .def_ro("converged", &PullbackCurve::converged);
+        .def_ro("iterations", &PullbackCurve::iterations, "Steps of the optimiser.")
+        .def_ro("converged", &PullbackCurve::converged, "Whether the tolerance was reached.");
 
     m.def("scheduleAlpha", &scheduleAlpha, "schedule"_a, "logSnr"_a);
     m.def(

@@ -26,8 +26,8 @@ GeodesicOptions::Route routeFromName(const std::string& name) {
 
 void bindGeodesics(nb::module_& m) {
     nb::class_<ConstraintValue>(m, "ConstraintValue", "What one constraint came to along a curve, at four points a segment.")
-        .def_ro("name", &ConstraintValue::name)
-        .def_ro("bound", &ConstraintValue::bound)
+        .def_ro("name", &ConstraintValue::name, "What is bounded, such as 'kappa of phi' or 'tr Cov'.")
+        .def_ro("bound", &ConstraintValue::bound, "The bound, in the units of the value.")
         .def_ro("isUpper", &ConstraintValue::isUpper, "False where the value must stay above its bound.")
         .def_ro("extreme", &ConstraintValue::extreme, "The value closest to the bound, or furthest beyond it.")
         .def_ro("s", &ConstraintValue::s, "Where on the curve that is.")
@@ -37,8 +37,8 @@ void bindGeodesics(nb::module_& m) {
         });
 
     nb::class_<GeodesicResult>(m, "GeodesicResult", "One solution: a winding, or one of several minima that the starts led to.")
-        .def_ro("curve", &GeodesicResult::curve)
-        .def_ro("measure", &GeodesicResult::measure)
+        .def_ro("curve", &GeodesicResult::curve, "The curve.")
+        .def_ro("measure", &GeodesicResult::measure, "CurveMeasure of it.")
         .def_ro("windings", &GeodesicResult::windings, "Whole turns added per variable to the short way round.")
         .def_ro("start", &GeodesicResult::start, "Which start it came from; 0 is the plain one.")
         .def_ro("maxFreeEnergy", &GeodesicResult::maxFreeEnergy, "Highest psi*(mu) along the curve relative to its start, in kT.")
@@ -47,9 +47,9 @@ void bindGeodesics(nb::module_& m) {
         .def_ro("constraints", &GeodesicResult::constraints, "Bounds and constraints with their values along the curve.")
         .def_ro("residual", &GeodesicResult::residual, "Relative Newton decrement.")
         .def_ro("converged", &GeodesicResult::converged, "Decrement below the tolerance; change by doubling and violations below 1e-2.")
-        .def_ro("iterations", &GeodesicResult::iterations)
-        .def_ro("evaluations", &GeodesicResult::evaluations)
-        .def_ro("seconds", &GeodesicResult::seconds);
+        .def_ro("iterations", &GeodesicResult::iterations, "Newton steps on all levels.")
+        .def_ro("evaluations", &GeodesicResult::evaluations, "Points at which the model was evaluated.")
+        .def_ro("seconds", &GeodesicResult::seconds, "Wall time.");
 
     nb::class_<GeodesicOptions>(m, "GeodesicOptions", "Options of the solver, as openmmspacetime.geodesics documents them.")
         .def(nb::init<>())
@@ -86,8 +86,8 @@ void bindGeodesics(nb::module_& m) {
         "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
 
     nb::class_<BatchResult>(m, "BatchResult", "One pair of a batch: its solutions, best first, or why there are none.")
-        .def_ro("results", &BatchResult::results)
-        .def_ro("error", &BatchResult::error);
+        .def_ro("results", &BatchResult::results, "GeodesicResult of every winding or start of this pair, the best one first; empty where it could not be solved.")
+        .def_ro("error", &BatchResult::error, "What went wrong with this pair, '' where nothing did.");
     m.def(
         "geodesicBatch",
         [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, GeodesicOptions options, nb::object progress) {

@@ -34,18 +34,18 @@ void bindImages(nb::module_& m) {
         "as a matrix: moments of second order are refused beyond 256 variables, what needs products only works with any number.")
         .def_static(
             "load",
-            [](const std::string& path, const std::string& device) {
+            [](const std::filesystem::path& path, const std::string& device) {
                 nb::gil_scoped_release release;
-                return ImageModel::load(path, device);
+                return ImageModel::load(path.string(), device);
             },
             "path"_a, "device"_a = "cpu",
-            "Read a safetensors model file; never runs code.\n\nParameters\n----------\npath : str\ndevice : str\n    'cpu' or 'cuda'.\n\n"
+            "Read a safetensors model file; never runs code.\n\nParameters\n----------\npath : str or os.PathLike\ndevice : str\n    'cpu' or 'cuda'.\n\n"
             "Raises\n------\nValueError\n    For files that hold no model of pictures, or a damaged one.\nRuntimeError\n    Where LibTorch or the device cannot be opened.")
         .def_prop_ro(
             "imageShape", [](const ImageModel& i) { return nb::make_tuple(i.imageShape().height, i.imageShape().width, i.imageShape().channels); }, "(height, width, channels).")
         .def_prop_ro(
             "unet", [](const ImageModel& i) { return asDict(i.unet()); }, "Shape of the U-Net: patch, channels, multipliers, blocks, embedding.")
-        .def_prop_ro("numParameters", &ImageModel::numParameters)
+        .def_prop_ro("numParameters", &ImageModel::numParameters, "Weights of the network.")
         .def_prop_ro(
             "training", [](const ImageModel& i) { return nb::module_::import_("json").attr("loads")(i.training()); },
             "The training record, a dict: command, seed, steps, seconds, losses [[step, training, held out]], ...")
@@ -54,9 +54,9 @@ void bindImages(nb::module_& m) {
 
     m.def(
         "loadModel",
-        [](const std::string& path, const std::string& device) {
+        [](const std::filesystem::path& path, const std::string& device) {
             nb::gil_scoped_release release;
-            return loadModel(path, device);
+            return loadModel(path.string(), device);
         },
         "path"_a, "device"_a);
 

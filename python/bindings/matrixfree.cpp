@@ -13,11 +13,11 @@ using Eigen::MatrixXd;
 
 void bindMatrixFree(nb::module_& m) {
     nb::class_<ProbeMeasure>(m, "ProbeMeasure", "Length and energy of a curve with standard errors over probes.")
-        .def_ro("probes", &ProbeMeasure::probes)
-        .def_ro("length", &ProbeMeasure::length)
-        .def_ro("lengthError", &ProbeMeasure::lengthError)
-        .def_ro("energy", &ProbeMeasure::energy)
-        .def_ro("energyError", &ProbeMeasure::energyError)
+        .def_ro("probes", &ProbeMeasure::probes, "Number of random probes.")
+        .def_ro("length", &ProbeMeasure::length, "Fisher-Rao length, its traces estimated by the probes.")
+        .def_ro("lengthError", &ProbeMeasure::lengthError, "Its standard error over probes (jackknife).")
+        .def_ro("energy", &ProbeMeasure::energy, "Discrete energy N/2 sum d_i^2.")
+        .def_ro("energyError", &ProbeMeasure::energyError, "Its standard error over probes (jackknife).")
         .def_ro("speedGap", &ProbeMeasure::speedGap, "2 energy/length^2 - 1; 0 at constant speed.")
         .def_ro("negativeEdges", &ProbeMeasure::negativeEdges, "Segments on which the model contradicts itself (d eta . d mu < 0).")
         .def_ro("d", &ProbeMeasure::d, "[N] lengths of the segments.")
@@ -27,18 +27,21 @@ void bindMatrixFree(nb::module_& m) {
         .def_ro("evaluations", &ProbeMeasure::evaluations, "Points of the model that were evaluated, each with a derivative.");
 
     nb::class_<MatrixFreeResult>(m, "MatrixFreeResult", "A geodesic found without matrices.")
-        .def_ro("curve", &MatrixFreeResult::curve)
-        .def_ro("measure", &MatrixFreeResult::measure)
+        .def_ro("curve", &MatrixFreeResult::curve, "The curve.")
+        .def_ro("measure", &MatrixFreeResult::measure, "ProbeMeasure of it, with probes of its own.")
         .def_prop_ro(
             "length", [](const MatrixFreeResult& r) { return r.measure.length; }, "Fisher-Rao length, the sum over the nodes.")
         .def_prop_ro(
             "lengthError", [](const MatrixFreeResult& r) { return r.measure.lengthError; }, "Its standard error over probes.")
-        .def_prop_ro("energy", [](const MatrixFreeResult& r) { return r.measure.energy; })
-        .def_prop_ro("energyError", [](const MatrixFreeResult& r) { return r.measure.energyError; })
-        .def_prop_ro("speedGap", [](const MatrixFreeResult& r) { return r.measure.speedGap; })
+        .def_prop_ro(
+            "energy", [](const MatrixFreeResult& r) { return r.measure.energy; }, "Energy over the probes that were minimised.")
+        .def_prop_ro(
+            "energyError", [](const MatrixFreeResult& r) { return r.measure.energyError; }, "Its standard error over probes.")
+        .def_prop_ro(
+            "speedGap", [](const MatrixFreeResult& r) { return r.measure.speedGap; }, "2 energy / length^2 - 1: 0 where the points are equally spaced.")
         .def_ro("residual", &MatrixFreeResult::residual, "Decrease of the energy that the next step would promise, relative to it.")
-        .def_ro("converged", &MatrixFreeResult::converged)
-        .def_ro("iterations", &MatrixFreeResult::iterations)
+        .def_ro("converged", &MatrixFreeResult::converged, "Whether the tolerance was reached.")
+        .def_ro("iterations", &MatrixFreeResult::iterations, "Steps on all levels.")
         .def_ro("evaluations", &MatrixFreeResult::evaluations, "Points of the model that the solver evaluated, each with a derivative.")
         .def_ro("seconds", &MatrixFreeResult::seconds, "Of the solver alone; of a pair of a batch: its share.")
         .def_ro("error", &MatrixFreeResult::error, "Why a pair of a batch has no curve; else ''.");

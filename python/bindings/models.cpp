@@ -5,6 +5,7 @@
 #include "spacetime/TorchScriptModel.h"
 #include <nanobind/eigen/dense.h>
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -133,27 +134,32 @@ DenoiserParameters parametersOf(const Variables& variables, const std::string& s
 
 void bindModels(nb::module_& m) {
     nb::class_<DenoiserModel, PosteriorModel>(m, "DenoiserModel", "A posterior made of a denoiser's predictions (docs/models.md).")
-        .def_prop_ro("schedule", [](const DenoiserModel& d) { return d.parameters().schedule; })
-        .def_prop_ro("prediction", [](const DenoiserModel& d) { return d.parameters().prediction; })
-        .def_prop_ro("logSnrRange", [](const DenoiserModel& d) { return std::make_pair(d.parameters().minLogSnr, d.parameters().maxLogSnr); })
+        .def_prop_ro(
+            "schedule", [](const DenoiserModel& d) { return d.parameters().schedule; }, "Noise schedule of the denoiser: 'vp', 'cosine', 've', 'edm' or 'flow'.")
+        .def_prop_ro(
+            "prediction", [](const DenoiserModel& d) { return d.parameters().prediction; }, "What the denoiser predicts: 'x0', 'eps', 'score', 'v', 'flow' or 'edm'.")
+        .def_prop_ro(
+            "logSnrRange", [](const DenoiserModel& d) { return std::make_pair(d.parameters().minLogSnr, d.parameters().maxLogSnr); },
+            "(lowest, highest) log-SNR on which it was trained.")
         .def_prop_ro(
             "metadata", [](const DenoiserModel& d) { return d.parameters().toJson().dump(); }, "What the model knows of its denoiser, as a JSON string.");
 
     nb::class_<TorchScriptModel, DenoiserModel>(m, "TorchScriptModel", "A denoiser in a TorchScript file, as saveTorchScript writes it.")
         .def_static(
             "load",
-            [](const std::string& path, const std::string& device, const std::string& derivatives) {
+            [](const std::filesystem::path& path, const std::string& device, const std::string& derivatives) {
                 nb::gil_scoped_release release;
-                return TorchScriptModel::load(path, device, derivatives);
+                return TorchScriptModel::load(path.string(), device, derivatives);
             },
             "path"_a, "device"_a = "cpu", "derivatives"_a = "",
-            "Open a file with LibTorch. It can hold code that runs when it is opened: open files of people you trust.\n\nParameters\n----------\npath : str\ndevice : str\n"
+            "Open a file with LibTorch. It can hold code that runs when it is opened: open files of people you trust.\n\nParameters\n----------\npath : str or os.PathLike\ndevice : str\n"
             "    'cpu' or 'cuda'.\nderivatives : str\n    'forward' or 'reverse' mode of automatic differentiation; by default the first that agrees with finite differences.\n\n"
             "Raises\n------\nValueError\n    For files that are no TorchScript, lack spacetime.json, or whose module does not do what that promises.\nRuntimeError\n"
             "    Where LibTorch cannot be opened.")
         .def_prop_ro("derivatives", &TorchScriptModel::derivatives, "'forward' or 'reverse'.")
         .def_prop_ro("productMode", &TorchScriptModel::productMode, "How products with directions are made: 'forward' mode or 'differences'.")
-        .def_prop_ro("precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; });
+        .def_prop_ro(
+            "precision", [](const TorchScriptModel& t) { return t.isDouble() ? "float64" : "float32"; }, "'float32' or 'float64': in what the module computes.");
 
     nb::class_<CallableModel, DenoiserModel>(
         m, "CallableModel", holdingSlots<CallableModel>(),

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Readers of files from outside. The .npz and .npy files in tests/data were written by numpy.
+#include "ExpectError.h"
+#include "spacetime/Curve.h"
+#include "spacetime/DensityPath.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include "spacetime/Samples.h"
 #include <cmath>
 #include <gtest/gtest.h>
@@ -88,6 +92,43 @@ TEST(Files, NpyRoundTrip) {
         EXPECT_EQ(readSamples(path).raw, m);
         EXPECT_EQ((readFile(path).size() - 8 * m.size()) % 64, 0);
     }
+}
+
+/// An .npy file of version 1.0 with this type and shape, and as many bytes of data.
+std::string npy(const std::string& type, const std::string& shape, size_t bytes) {
+    const std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + shape + "), }\n";
+    return std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(header.size()) + '\0' + header + std::string(bytes, '\0');
+}
+
+TEST(Files, SizesThatAnArrayClaimsAreCheckedBeforeAnythingIsAllocated) {
+    for (const char* shape : {"1000000000, 1000000000", "1e300, 1", "0, 1e300", "-1, 2", "1.5, 2", "18446744073709551615, 2"})
+        EXPECT_NE(complaint(temporary("a.npy", npy("<f8", shape, 64))).find("does not fit"), std::string::npos) << shape;
+    for (const char* type : {"<f1e30", "<U1e19", "<f-8", "<f0.5", "<U4611686018427387905"})
+        EXPECT_NE(complaint(temporary("a.npy", npy(type, "2, 2", 64))), "") << type;
+}
+
+TEST(Files, NestingWithoutEndIsRefused) {
+    const std::string deep = std::string(300000, '[') + std::string(300000, ']');
+    expectError([&] { parseJson(deep); }, {"nested more than 64 levels"});
+    EXPECT_EQ(parseJson("[\"[[[[\\\"\", " + std::string(60, '[') + std::string(60, ']') + "]").size(), 2u);
+    expectError([&] { Curve::load(temporary("deep.json", "{\"solution\":" + deep + "}")); }, {"deep.json", "nested"});
+    expectError([&] { readMixture(temporary("deep.json", deep)); }, {"deep.json", "nested"});
+    expectError([&] { loadDensityPath(temporary("deep.json", deep)); }, {"deep.json", "nested"});
+}
+
+TEST(Files, ComplaintsAreFitForATerminal) {
+    EXPECT_EQ(printable("a\tb\x1b[31m\xff"), "a\\x09b\\x1b[31m\\xff");
+    EXPECT_EQ(printable("\xc3\xa9"), "\xc3\xa9");
+    EXPECT_LT(printable(std::string(1000000, 'x')).size(), 2100u);
+    // Cut between characters, not within one.
+    std::string many;
+    for (int i = 0; i < 2000; i++)
+        many += "\xc3\xa9";
+    EXPECT_TRUE(isUtf8(printable(many)));
+    EXPECT_TRUE(isUtf8(printable("x" + many)));
+    EXPECT_EQ(complaint(temporary("a.csv", "x\n\x1b[2J\n")).find('\x1b'), std::string::npos);
+    EXPECT_NE(complaint(temporary("a.csv", "x\n\x1b[2J\n")).find("\\x1b[2J"), std::string::npos);
+    EXPECT_NE(complaint(temporary("a.csv", "caf\xe9\n1\n")).find("UTF-8"), std::string::npos);
 }
 
 TEST(Files, Mixture) {

@@ -169,9 +169,9 @@ TEST_F(Images, SameSeedSameModelAndResumingIsExact) {
     // A checkpoint of other pictures or options is refused.
     calls = 0;
     trainImages(bars(64), stopped, path("e.safetensors"));
-    expectError([&] { trainImages(bars(65), o, path("e.safetensors")); }, {"belongs to other pictures or options"});
+    expectError([&] { trainImages(bars(65), o, path("e.safetensors")); }, {"belongs to other data or options"});
     other.steps = 30;
-    expectError([&] { trainImages(bars(64), other, path("e.safetensors")); }, {"belongs to other pictures or options"});
+    expectError([&] { trainImages(bars(64), other, path("e.safetensors")); }, {"belongs to other data or options"});
 }
 
 TEST_F(Images, WhatACallbackThrowsComesBack) {

@@ -158,6 +158,22 @@ TEST(Images, Arrays) {
     expectError(reading(numbers), {"picture 0, value 1", "between 0 and 1", "nan"});
 }
 
+TEST(Images, ASmallFileCannotClaimAHugePicture) {
+    // A PNG of 65 bytes that says it is 8,000 pixels on each side.
+    std::string png = "\x89PNG\r\n\x1a\n";
+    auto chunk = [&](const std::string& type, const std::string& data) {
+        const auto size = static_cast<unsigned>(data.size());
+        png +=
+            std::string{static_cast<char>(size >> 24), static_cast<char>(size >> 16), static_cast<char>(size >> 8), static_cast<char>(size)} + type + data + std::string(4, '\0');
+    };
+    chunk("IHDR", std::string("\0\0\x1f\x40\0\0\x1f\x40\x08\x06\0\0\0", 13));
+    chunk("IDAT", std::string("\x78\x9c\x03\0\0\0\0\x01", 8));
+    chunk("IEND", "");
+    const std::string path = testing::TempDir() + "huge.png";
+    writeFile(path, png, true);
+    expectError([&] { readImage(path); }, {"huge.png", "claims 8000 x 8000 pixels"});
+}
+
 TEST(Images, Damage) {
     const ImageShape shape{9, 7, 3};
     const std::string path = testing::TempDir() + "whole.png";

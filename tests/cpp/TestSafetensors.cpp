@@ -6,6 +6,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <limits>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace Spacetime;
@@ -114,6 +115,14 @@ TEST_F(SafetensorsTest, RefusesWhatIsNotASafetensorsFile) {
     // A header length near 2^64 must be refused before anything is allocated or added to it.
     refused(raw("{}", 0, std::numeric_limits<std::int64_t>::max()), "header should have");
     refused(raw("{}", 0, 3), "header should have");
+}
+
+TEST_F(SafetensorsTest, RefusesWhatIsNoFileWithoutWaiting) {
+    ASSERT_EQ(mkfifo(path("pipe.safetensors").c_str(), 0600), 0);
+    refused(path("pipe.safetensors"), "not a regular file");
+    fs::create_directory(path("folder.safetensors"));
+    refused(path("folder.safetensors"), "not a regular file");
+    refused(raw("{\"x\":" + std::string(200000, '[') + std::string(200000, ']') + "}", 0), "nested more than");
 }
 
 TEST_F(SafetensorsTest, RefusesTruncation) {

@@ -3,7 +3,8 @@
 
     python tests/lint/tidy.py build/make [SOURCE ...]
 
-A source has passed with its own headers and .clang-tidy as they are now where build/tidy holds the hash of all of them. Exit code 1 where a source does not pass.
+tidy.json beside this file, which is committed, holds for every source that passed a hash of it, of our headers that it includes, of .clang-tidy and of clang-tidy's
+version: only what has another is looked at, and what passes is entered. Exit code 1 where a source does not pass.
 """
 import hashlib
 import json
@@ -15,42 +16,45 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+RECORD = pathlib.Path(__file__).resolve().parent/"tidy.json"
 
 
 def main() -> int:
     build, wanted = pathlib.Path(sys.argv[1]).resolve(), [str(pathlib.Path(s).resolve()) for s in sys.argv[2:]]
-    passed = build.parent/"tidy"
-    passed.mkdir(exist_ok=True)
+    passed = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    version = re.search(r"version (\d+)", subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout).group(1)
     # {object: [what it was made from]}
     depends = {block.split(":")[0]: re.findall(r"^    (.*)$", block, re.M)
                for block in subprocess.run(["ninja", "-C", build, "-t", "deps"], capture_output=True, text=True, check=True).stdout.split("\n\n")}
-    failed, seen, due = [], set(), []
+    failed, hashes, due = [], {}, []
     for command in json.loads((build/"compile_commands.json").read_text()):
         source = pathlib.Path(command["file"])
-        if source in seen or build in source.parents or source.name == "StbImplementation.cpp" or (wanted and str(source) not in wanted):
+        name = source.relative_to(ROOT).as_posix() if ROOT in source.parents else ""
+        if not name or name in hashes or build in source.parents or source.name == "StbImplementation.cpp" or (wanted and str(source) not in wanted):
             continue
-        seen.add(source)
         made = re.search(r" -o (\S+)", command["command"]).group(1)
-        files = sorted({p for p in ((build/d).resolve() for d in depends.get(made, [])) if ROOT in p.parents and ".venv" not in p.parts} | {source, ROOT/".clang-tidy"})
-        digest = hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in files)).hexdigest()
-        stamp = passed/f"{source.relative_to(ROOT).as_posix().replace('/', '-')}.txt"
-        if not (stamp.exists() and stamp.read_text() == digest):
-            due.append((source, stamp, digest))
+        files = {(build/d).resolve() for d in depends.get(made, [])} | {source, ROOT/".clang-tidy"}
+        ours = sorted(p.relative_to(ROOT).as_posix() for p in files if ROOT in p.parents and ".venv" not in p.parts and build not in p.parents)
+        digest = hashlib.sha256(version.encode())
+        for file in ours:
+            digest.update(hashlib.sha256((ROOT/file).read_bytes()).digest())
+        hashes[name] = digest.hexdigest()[:16]
+        if passed.get(name) != hashes[name]:
+            due.append(name)
 
-    def check(task):
-        source, stamp, digest = task
-        result = subprocess.run(["clang-tidy", "-p", build, "--quiet", source], capture_output=True, text=True)
-        if result.returncode == 0:
-            stamp.write_text(digest)
-        return source.relative_to(ROOT), result
+    def check(name):
+        return name, subprocess.run(["clang-tidy", "-p", build, "--quiet", ROOT/name], capture_output=True, text=True)
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for name, result in pool.map(check, due):
             print("clang-tidy", name, flush=True)
-            if result.returncode != 0:
-                failed.append(str(name))
+            if result.returncode == 0:
+                passed[name] = hashes[name]
+                RECORD.write_text(json.dumps({n: passed[n] for n in sorted(passed) if (ROOT/n).exists()}, indent=0)+"\n")
+            else:
+                failed.append(name)
                 print(result.stdout)
-    print(f"clang-tidy: {len(seen)-len(failed)} of {len(seen)} sources pass" + (f"; these do not: {', '.join(failed)}" if failed else ""))
+    print(f"clang-tidy: {len(hashes)-len(failed)} of {len(hashes)} sources pass" + (f"; these do not: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Curve.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include "spacetime/Text.h"
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 using Eigen::MatrixXd;
@@ -251,7 +251,7 @@ json Curve::toJson() const {
         }
     }
     if (!solution.empty())
-        j["solution"] = json::parse(solution);
+        j["solution"] = parseJson(solution);
     j["s"] = s;
     j["eta"] = etaRows;
     j["log_snr"] = logSnr;
@@ -299,15 +299,8 @@ Curve Curve::fromJson(const json& j) {
 void Curve::save(const std::string& path, bool overwrite) const { writeFile(path, toJson().dump() + "\n", overwrite); }
 
 Curve Curve::load(const std::string& path) {
-    try {
-        return fromJson(json::parse(readFile(path)));
-    }
-    catch (const json::exception& e) {
-        throw std::invalid_argument("'" + path + "': not a curve file: " + e.what());
-    }
-    catch (const std::invalid_argument& e) {
-        throw std::invalid_argument("'" + path + "': " + e.what());
-    }
+    const std::string bytes = readFile(path);
+    return withPrefix("'" + path + "': ", [&] { return fromJson(parseJson(bytes)); });
 }
 
 double scheduleAlpha(const std::string& schedule, double logSnr) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/DensityPath.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 using Eigen::Index;
@@ -53,10 +53,9 @@ void saveDensityPath(const std::string& file, const DensityPath& path, const Mod
 }
 
 DensityPathFile loadDensityPath(const std::string& file) {
-    const std::string where = "path file '" + file + "'";
     const std::string content = readFile(file);
-    try {
-        const json j = json::parse(content);
+    return withPrefix("path file '" + file + "': ", [&] {
+        const json j = parseJson(content);
         if (!j.is_object() || j.value("format", json()) != PathFormat)
             throw std::invalid_argument(std::string("expected a JSON object of the format '") + PathFormat + "'");
         if (const json version = j.value("version", json()); !version.is_number_integer() || version > PathVersion)
@@ -98,13 +97,7 @@ DensityPathFile loadDensityPath(const std::string& file) {
         if (!out.raw.allFinite() || !p.logDensity.allFinite() || !(p.tau > 0) || static_cast<int>(p.windings.size()) != vars.size())
             throw std::invalid_argument("expected finite nodes and log-densities, a positive tau and a winding for each variable");
         return out;
-    }
-    catch (const json::exception& e) {
-        throw std::invalid_argument(where + ": " + e.what());
-    }
-    catch (const std::invalid_argument& e) {
-        throw std::invalid_argument(where + ": " + e.what());
-    }
+    });
 }
 
 }  // namespace Spacetime

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include <cstdio>
+#include <fcntl.h>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,7 +32,12 @@ void writeFile(const std::string& path, const std::string& bytes, bool overwrite
     std::ofstream out(temporary, std::ios::binary);
     out.write(bytes.data(), bytes.size());
     out.close();
-    if (!out || std::rename(temporary.c_str(), path.c_str()) != 0) {
+    // On the disk before it has its name: a power cut leaves the old file or the new one, not an empty one.
+    const int file = open(temporary.c_str(), O_RDONLY | O_CLOEXEC);
+    const bool synced = file >= 0 && fsync(file) == 0;
+    if (file >= 0)
+        close(file);
+    if (!out || !synced || std::rename(temporary.c_str(), path.c_str()) != 0) {
         std::remove(temporary.c_str());
         throw std::runtime_error("cannot write '" + path + "': check that the folder exists, is writable and has space");
     }
@@ -48,8 +54,9 @@ void writeNpy(const std::string& path, const Eigen::MatrixXd& columns, bool over
 }
 
 std::unique_ptr<GaussianMixtureModel> readMixture(const std::string& path) {
-    try {
-        const json j = json::parse(readFile(path));
+    const std::string bytes = readFile(path);
+    return withPrefix("mixture file '" + path + "': expected {\"means\":[[..]],\"variances\":[..],\"weights\":[..]}: ", [&] {
+        const json j = parseJson(bytes);
         const auto means = j.at("means").get<std::vector<std::vector<double>>>();
         const auto variances = j.at("variances").get<std::vector<double>>();
         const auto weights = j.at("weights").get<std::vector<double>>();
@@ -63,13 +70,7 @@ std::unique_ptr<GaussianMixtureModel> readMixture(const std::string& path) {
                 m(d, k) = means[k][d];
         }
         return std::make_unique<GaussianMixtureModel>(m, Eigen::VectorXd::Map(variances.data(), variances.size()), Eigen::VectorXd::Map(weights.data(), weights.size()));
-    }
-    catch (const json::exception& e) {
-        throw std::invalid_argument("mixture file '" + path + "': expected {\"means\":[[..]],\"variances\":[..],\"weights\":[..]}: " + e.what());
-    }
-    catch (const std::invalid_argument& e) {
-        throw std::invalid_argument("mixture file '" + path + "': " + e.what());
-    }
+    });
 }
 
 }  // namespace Spacetime

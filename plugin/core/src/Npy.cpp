@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Npy.h"
 #include "spacetime/Text.h"
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -61,8 +62,8 @@ NpyArray parseNpy(const std::string& bytes) {
         if (word.find_first_not_of(' ') == std::string::npos)
             continue;
         const double length = parseNumber(word, ".npy shape");
-        // Checked against the bytes that are there, before anything is allocated.
-        if (!(length >= 0) || length != std::floor(length) || (count > 0 && length > static_cast<double>(available + 1) / count))
+        // Checked against the bytes that are there, before anything is allocated; beside a 0 any number of them would do.
+        if (!(length >= 0) || length != std::floor(length) || length > static_cast<double>(available + 1) / std::max<size_t>(count, 1))
             fail("the .npy shape (" + headerValue(header, "shape") + ") does not fit the file's size");
         result.shape.push_back(static_cast<size_t>(length));
         count *= result.shape.back();
@@ -71,6 +72,8 @@ NpyArray parseNpy(const std::string& bytes) {
         fail("expected little-endian numbers, got dtype '" + type + "'");
     const char kind = type[1];
     const double itemSize = parseNumber(type.substr(2), ".npy dtype");
+    if (!(itemSize >= 0 && itemSize <= static_cast<double>(available)) || itemSize != std::floor(itemSize))
+        fail("the .npy dtype '" + type + "' does not fit the file's size");
     const size_t width = (kind == 'U' ? 4 : 1) * static_cast<size_t>(itemSize);
     if (width == 0 && count > 0 && kind != 'U' && kind != 'S')
         fail("unknown dtype '" + type + "'");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Samples.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include "spacetime/Npy.h"
 #include "spacetime/Text.h"
 #include <cstdint>
 #include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <zlib.h>
 
@@ -108,12 +108,7 @@ Samples readNpz(const std::string& bytes) {
     }
     if (members.count("variables.npy")) {
         const NpyArray v = parseNpy(members.at("variables.npy"));
-        try {
-            result.variables = Variables::fromJson(nlohmann::json::parse(v.text));
-        }
-        catch (const nlohmann::json::exception& e) {
-            fail(std::string("variables: expected a JSON string: ") + e.what());
-        }
+        result.variables = withPrefix("variables: expected a JSON string: ", [&] { return Variables::fromJson(parseJson(v.text)); });
     }
     if (members.count("grid.npy")) {
         const NpyArray g = parseNpy(members.at("grid.npy"));
@@ -169,7 +164,7 @@ Samples readCsv(const std::string& bytes) {
 Samples readSamples(const std::string& path) {
     const std::string bytes = readFile(path);
     const std::string ending = path.substr(path.find_last_of('.') == std::string::npos ? path.size() : path.find_last_of('.'));
-    try {
+    return withPrefix("samples file '" + path + "': ", [&]() -> Samples {
         if (ending == ".npz")
             return readNpz(bytes);
         if (ending == ".csv")
@@ -179,11 +174,8 @@ Samples readSamples(const std::string& path) {
             result.raw = asSamples(parseNpy(bytes), "array");
             return result;
         }
-    }
-    catch (const std::invalid_argument& e) {
-        fail("samples file '" + path + "': " + e.what());
-    }
-    fail("samples file '" + path + "': expected a name that ends in .npz, .npy or .csv");
+        fail("expected a name that ends in .npz, .npy or .csv");
+    });
 }
 
 }  // namespace Spacetime

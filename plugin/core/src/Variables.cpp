@@ -223,6 +223,8 @@ Variables::Variables(std::vector<Variable> items) : list(std::move(items)) {
         const std::string where = "Variables: variable " + std::to_string(i) + " ('" + v.name + "')";
         if (v.name.empty())
             throw std::invalid_argument(where + " has no name");
+        if (!isUtf8(v.name))  // which no file of ours could store
+            throw std::invalid_argument(where + ": a name must be UTF-8 text");
         if (!seen.insert(v.name).second)
             throw std::invalid_argument(where + " repeats a name: every variable needs its own");
         const KindInfo& k = info(v.kind);

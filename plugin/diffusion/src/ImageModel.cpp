@@ -4,8 +4,8 @@
 #include "ModelFile.h"
 #include "TorchLibrary.h"
 #include "UnetLayout.h"
+#include "spacetime/Json.h"
 #include "spacetime/NetworkModel.h"
-#include "spacetime/Text.h"
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -39,13 +39,8 @@ json describe(const Safetensors& file, const std::string& where) {
         return found == file.metadata.end() ? std::string() : found->second;
     };
     if (entry("format") != ModelFormat)
-        throw std::invalid_argument(where + " is not a model file: expected the metadata format '" + ModelFormat + "', got '" + entry("format") + "'");
-    try {
-        return json::parse(entry("model"));
-    }
-    catch (const json::exception& e) {
-        throw std::invalid_argument(where + " has metadata that cannot be read: " + e.what());
-    }
+        throw std::invalid_argument(where + " is not a model file: expected the metadata format '" + ModelFormat + "', got '" + printable(entry("format")) + "'");
+    return withPrefix(where + " has metadata that cannot be read: ", [&] { return parseJson(entry("model")); });
 }
 
 /// "mixture", "unet", or "" where a file does not say.
@@ -126,19 +121,17 @@ ImageModelFile ImageModelFile::read(const std::string& path) {
     const std::string where = quoted(path);
     json model = describe(file, where);
     if (const std::string type = networkType(model); type != NetworkType)
-        throw std::invalid_argument(where + " holds " + (type == "mixture" ? "a model of collective variables (NetworkModel opens it)" : "a network of type '" + type + "'") +
+        throw std::invalid_argument(where + " holds " +
+                                    (type == "mixture" ? "a model of collective variables (NetworkModel opens it)" : "a network of type '" + printable(type) + "'") +
                                     ", expected a denoiser of pictures, a network of type '" + NetworkType + "'");
     ImageModelFile out;
-    try {
+    withPrefix(where + " has metadata that cannot be read: ", [&] {
         const json &image = model.at("image"), &network = model.at("network");
         out.image = {image.at("height").get<int>(), image.at("width").get<int>(), image.at("channels").get<int>()};
         out.unet = {network.at("patch").get<int>(), network.at("channels").get<int>(), network.at("multipliers").get<std::vector<int>>(), network.at("blocks").get<int>(),
                     network.at("embedding").get<int>()};
         out.training = model.at("training");
-    }
-    catch (const json::exception& e) {
-        throw std::invalid_argument(where + " has metadata that cannot be read: " + e.what());
-    }
+    });
     const SpacetimeUnetShape shape = checkedShape(out.image, out.unet, where);
     auto tensor = [&](const std::string& name, const std::vector<std::int64_t>& expected) -> const std::vector<double>& {
         const auto found = file.tensors.find(name);

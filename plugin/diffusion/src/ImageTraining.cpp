@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "Checkpoint.h"
 #include "ImageModelFile.h"
 #include "TorchLibrary.h"
 #include "UnetLayout.h"
@@ -123,23 +124,10 @@ struct ProgressBridge {
 
     /// State of the checkpoint, empty where there is none.
     std::vector<float> resume() {
-        std::vector<float> state;
-        if (!std::filesystem::exists(file))
-            return state;
-        const Safetensors checkpoint = Safetensors::read(file);
-        const auto record = checkpoint.metadata.find("training");
-        const auto tensor = checkpoint.tensors.find("state");
-        const json found = record == checkpoint.metadata.end() ? json() : json::parse(record->second, nullptr, false);
-        bool same = found.is_object() && found.contains("losses") && found.contains("seconds") && tensor != checkpoint.tensors.end() &&
-                    static_cast<std::int64_t>(tensor->second.values.size()) == stateSize;
-        for (const auto& [name, value] : key.items())
-            same = same && found.contains(name) && found[name] == value;
-        if (!same)
-            throw std::invalid_argument("trainImages: the checkpoint '" + file + "' belongs to other pictures or options: train with the same ones, or without resuming");
-        losses = found["losses"];
-        secondsBefore = found["seconds"].get<double>();
-        state.assign(tensor->second.values.begin(), tensor->second.values.end());
-        return state;
+        Checkpoint checkpoint = Checkpoint::read(file, key, stateSize, "trainImages");
+        losses = checkpoint.record.value("losses", json::array());
+        secondsBefore = checkpoint.record.value("seconds", 0.0);
+        return std::move(checkpoint.state);
     }
 };
 

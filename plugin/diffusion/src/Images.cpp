@@ -22,6 +22,8 @@ namespace {
 
 /// Larger pictures and files are refused before anything is allocated for them.
 const std::int64_t MostPixels = std::int64_t(64) << 20;
+/// No format packs more, even one bit a pixel (deflate expands 1,032 times): the claims of a small file must not allocate much.
+const std::int64_t MostPixelsPerByte = 8500, SmallPicture = std::int64_t(1) << 20;
 const std::uintmax_t MostBytes = std::uintmax_t(512) << 20;
 
 const char* const Endings[] = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tga", ".pnm", ".pgm", ".ppm"};
@@ -75,7 +77,10 @@ Picture decode(const std::string& bytes) {
     Source header{bytes};
     if (stbi_info_from_callbacks(&callbacks, &header, &p.width, &p.height, &p.channels) == 0)
         fail(std::string("not a ") + Formats + " picture (" + reason() + ")");
-    if (static_cast<std::int64_t>(p.width) * p.height > MostPixels)
+    const std::int64_t claimed = static_cast<std::int64_t>(p.width) * p.height;
+    if (claimed > SmallPicture && claimed / MostPixelsPerByte > static_cast<std::int64_t>(bytes.size()))
+        fail("the file claims " + std::to_string(p.height) + " x " + std::to_string(p.width) + " pixels, which its " + std::to_string(bytes.size()) + " bytes cannot hold");
+    if (claimed > MostPixels)
         fail("too large: " + std::to_string(p.height) + " x " + std::to_string(p.width) + ", expected at most " + std::to_string(MostPixels >> 20) + " megapixels");
     Source forDepth{bytes}, source{bytes};
     const bool deep = stbi_is_16_bit_from_callbacks(&callbacks, &forDepth) != 0;

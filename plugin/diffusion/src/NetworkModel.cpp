@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/NetworkModel.h"
 #include "ModelFile.h"
+#include "spacetime/Json.h"
 #include "spacetime/Safetensors.h"
-#include "spacetime/Text.h"
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
@@ -91,7 +90,7 @@ json NetworkModel::metadata() const {
             {"temperature_K", p.temperature > 0 ? json(p.temperature) : json()},
             {"data", {{"low", toJson(p.low)}, {"high", toJson(p.high)}, {"ranges", ranges}}},
             {"network", {{"type", "mixture"}, {"components", p.components.logWeights.size()}}},
-            {"training", json::parse(p.training)}};
+            {"training", parseJson(p.training)}};
 }
 
 void NetworkModel::save(const std::string& path) const {
@@ -116,25 +115,23 @@ void NetworkModel::save(const std::string& path) const {
 
 std::unique_ptr<NetworkModel> NetworkModel::load(const std::string& path) {
     const Safetensors file = Safetensors::read(path);
-    const std::string where = "NetworkModel: '" + path + "' ";
-    auto entry = [&](const char* key) {
-        const auto found = file.metadata.find(key);
-        return found == file.metadata.end() ? std::string() : found->second;
-    };
-    if (entry("format") != ModelFormat)
-        throw std::invalid_argument(where + "is not a model file: expected the metadata format '" + ModelFormat + "', got '" + entry("format") + "'");
-    const double version = parseNumber(entry("version"), where + "metadata version");
-    if (version > ModelVersion)
-        throw std::invalid_argument(where + "has format version " + entry("version") + ", this program reads up to " + std::to_string(ModelVersion) +
-                                    ": upgrade openmm-spacetime (pip install --upgrade openmm-spacetime)");
-    try {
-        const json meta = json::parse(entry("model"));
+    return withPrefix("NetworkModel: '" + path + "' cannot be opened: ", [&] {
+        auto entry = [&](const char* key) {
+            const auto found = file.metadata.find(key);
+            return found == file.metadata.end() ? std::string() : found->second;
+        };
+        if (entry("format") != ModelFormat)
+            throw std::invalid_argument("not a model file: expected the metadata format '" + std::string(ModelFormat) + "', got '" + entry("format") + "'");
+        if (parseNumber(entry("version"), "metadata version") > ModelVersion)
+            throw std::invalid_argument("it has format version " + entry("version") + ", this program reads up to " + std::to_string(ModelVersion) +
+                                        ": upgrade openmm-spacetime (pip install --upgrade openmm-spacetime)");
+        const json meta = parseJson(entry("model"));
         const json& network = meta.at("network");
         if (network.at("type") == "unet")
-            throw std::invalid_argument(where + "holds a denoiser of pictures: ImageModel, or loadModel, opens it");
+            throw std::invalid_argument("it holds a denoiser of pictures, which ImageModel, or loadModel, opens");
         const json& data = meta.at("data");
         if (network.at("type") != "mixture" || meta.at("prediction") != "x0")
-            throw std::invalid_argument(where + "holds a network of type '" + network.at("type").get<std::string>() + "', expected 'mixture' with prediction x0");
+            throw std::invalid_argument("it holds a network of type '" + network.at("type").get<std::string>() + "', expected 'mixture' with prediction x0");
         NetworkParameters p;
         p.variables = Variables::fromJson(meta.at("variables"));
         p.minLogSnr = meta.at("log_snr_range").at(0).get<double>();
@@ -151,22 +148,14 @@ std::unique_ptr<NetworkModel> NetworkModel::load(const std::string& path) {
             const auto found = file.tensors.find(name);
             const std::vector<std::int64_t> shape = name == "log_weights" ? std::vector<std::int64_t>{K} : std::vector<std::int64_t>{K, rows};
             if (found == file.tensors.end() || found->second.shape != shape)
-                throw std::invalid_argument(where + "lacks the tensor '" + name + "' with " + std::to_string(rows) + " numbers for each of " + std::to_string(K) + " components");
+                throw std::invalid_argument("it lacks the tensor '" + name + "' with " + std::to_string(rows) + " numbers for each of " + std::to_string(K) + " components");
             // Row-major [K x rows] is column-major [rows x K].
             return MatrixXd(Eigen::Map<const MatrixXd>(found->second.values.data(), rows, K));
         };
         const int lifted = p.variables.numLifted(), unlifted = p.variables.numUnlifted();
         p.components = {tensor("log_weights", 1).transpose(), tensor("tilt", 2 * lifted), tensor("mean", unlifted), tensor("precision", unlifted)};
         return std::make_unique<NetworkModel>(std::move(p));
-    }
-    catch (const json::exception& e) {
-        throw std::invalid_argument(where + "has metadata that cannot be read: " + e.what());
-    }
-    catch (const std::invalid_argument& e) {
-        if (std::string(e.what()).find(path) != std::string::npos)
-            throw;
-        throw std::invalid_argument(where + "is damaged: " + e.what());
-    }
+    });
 }
 
 }  // namespace Spacetime

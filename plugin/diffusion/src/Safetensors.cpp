@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Safetensors.h"
 #include "spacetime/Files.h"
+#include "spacetime/Json.h"
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <tuple>
 
@@ -24,7 +24,7 @@ static_assert(sizeof(float) == 4 && sizeof(double) == 8, "safetensors stores IEE
 #error "safetensors files are little-endian: this machine needs byte swapping"
 #endif
 
-[[noreturn]] void fail(const string& path, const string& why) { throw std::invalid_argument("Safetensors: '" + path + "' " + why); }
+[[noreturn]] void fail(const string& path, const string& why) { throw std::invalid_argument(printable("Safetensors: '" + path + "' " + why)); }
 
 /// Number of elements of a shape, refused where the product could not fit into `limit` elements.
 std::uint64_t countElements(const std::vector<std::int64_t>& shape, std::uint64_t limit, const string& path, const string& name) {
@@ -42,13 +42,15 @@ std::uint64_t countElements(const std::vector<std::int64_t>& shape, std::uint64_
 }  // namespace
 
 Safetensors Safetensors::read(const string& path) {
-    std::ifstream in(path, std::ios::binary);
-    if (!in)
-        fail(path, "cannot be opened for reading");
     std::error_code error;
+    const auto status = std::filesystem::status(path, error);
+    // Opening a pipe would wait for a writer.
+    if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+        fail(path, "is not a regular file");
+    std::ifstream in(path, std::ios::binary);
     const std::uint64_t size = std::filesystem::file_size(path, error);
-    if (error)
-        fail(path, "is not a regular file: " + error.message());
+    if (!in || error)
+        fail(path, "cannot be opened for reading" + (error ? ": " + error.message() : string(": permission denied or read error")));
     if (size < 8)
         fail(path, "is not a safetensors file: expected at least 8 bytes, got " + std::to_string(size));
     std::uint64_t headerSize = 0;
@@ -66,7 +68,7 @@ Safetensors Safetensors::read(const string& path) {
     };
     std::vector<Extent> extents;
     try {
-        const json parsed = json::parse(header);
+        const json parsed = parseJson(header);
         if (!parsed.is_object())
             fail(path, "has a header that is not a JSON object");
         for (const auto& item : parsed.items()) {

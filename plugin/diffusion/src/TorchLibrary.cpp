@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 namespace fs = std::filesystem;
@@ -67,6 +68,10 @@ TorchLibrary open() {
 
 const TorchLibrary& TorchLibrary::get() {
     static const TorchLibrary library = open();  // a failure is thrown again at the next try
+    static const pid_t opener = getpid();
+    if (getpid() != opener)
+        throw std::runtime_error("LibTorch was in use before this process was forked, and would wait for threads that only the parent has: start processes by multiprocessing's "
+                                 "'spawn' or 'forkserver', or fork before anything is trained and before TorchScript models or models of pictures are opened");
     return library;
 }
 

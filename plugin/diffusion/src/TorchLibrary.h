@@ -21,7 +21,8 @@ struct TorchLibrary {
     decltype(&spacetimeTorchVersion) version;
 
     /// Opens the library on first use: $SPACETIME_TORCH_LIBRARY, or libspacetime_torch.so in lib/ beside or above the folder of
-    /// the program or module that holds this code. Throws std::runtime_error saying what was tried and what to install.
+    /// the program or module that holds this code. Throws std::runtime_error saying what was tried and what to install, or where the process was
+    /// forked after the library was opened.
     static const TorchLibrary& get();
 };
 

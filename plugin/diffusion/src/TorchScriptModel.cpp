@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/TorchScriptModel.h"
 #include "TorchLibrary.h"
+#include "spacetime/Json.h"
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 using Eigen::Index;
@@ -36,13 +36,7 @@ std::unique_ptr<TorchScriptModel> TorchScriptModel::load(const std::string& path
     if (*metadata == '\0')
         throw std::invalid_argument(quoted(path) + " does not say what its variables, schedule and prediction are: it lacks the extra file spacetime.json. Save the module with "
                                                    "openmmspacetime.saveTorchScript, or with torch.jit.save(module, path, _extra_files={'spacetime.json': ...}) (docs/models.md)");
-    json j;
-    try {
-        j = json::parse(metadata);
-    }
-    catch (const json::exception& e) {
-        throw std::invalid_argument(quoted(path) + ", spacetime.json: not JSON: " + e.what());
-    }
+    const json j = withPrefix(quoted(path) + ", spacetime.json: ", [&] { return parseJson(metadata); });
     return std::unique_ptr<TorchScriptModel>(new TorchScriptModel(path, module, DenoiserParameters::fromJson(j, quoted(path) + ", spacetime.json"), derivatives));
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Training.h"
+#include "Checkpoint.h"
 #include "TorchLibrary.h"
 #include "TrainingData.h"
 #include "spacetime/NetworkModel.h"
@@ -196,25 +197,6 @@ struct ProgressBridge {
     }
 };
 
-/// State of the checkpoint, empty where there is none.
-std::vector<float> readCheckpoint(const std::string& file, const json& key, std::int64_t size, json& losses) {
-    std::vector<float> state;
-    if (!std::filesystem::exists(file))
-        return state;
-    const Safetensors checkpoint = Safetensors::read(file);
-    const auto record = checkpoint.metadata.find("training");
-    const auto tensor = checkpoint.tensors.find("state");
-    const json found = record == checkpoint.metadata.end() ? json() : json::parse(record->second, nullptr, false);
-    bool same = found.is_object() && found.contains("losses") && tensor != checkpoint.tensors.end() && static_cast<std::int64_t>(tensor->second.values.size()) == size;
-    for (const auto& [name, value] : key.items())
-        same = same && found.contains(name) && found[name] == value;
-    if (!same)
-        throw std::invalid_argument("Training: the checkpoint '" + file + "' belongs to other samples or options: train with the same ones, or without resuming");
-    losses = found["losses"];
-    state.assign(tensor->second.values.begin(), tensor->second.values.end());
-    return state;
-}
-
 }  // namespace
 
 TrainingResult train(const EmpiricalModel& samples, const TrainingOptions& options, const std::string& outFile) {
@@ -270,8 +252,11 @@ TrainingResult train(const EmpiricalModel& samples, const TrainingOptions& optio
     const std::int64_t stateSize = spacetimeTorchStateSize(static_cast<std::int64_t>(row.values.size()));
     ProgressBridge bridge{options, checkpoint, key, stateSize};
     std::vector<float> state;
-    if (options.resume)
-        state = readCheckpoint(checkpoint, key, stateSize, bridge.losses);
+    if (options.resume) {
+        Checkpoint before = Checkpoint::read(checkpoint, key, stateSize, "Training");
+        bridge.losses = before.record.value("losses", json::array());
+        state = std::move(before.state);
+    }
     result.resumed = !state.empty();
     std::vector<std::int64_t> liftedRows, unliftedRows;
     for (int i = 0; i < vars.size(); i++)

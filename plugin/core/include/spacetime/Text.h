@@ -16,6 +16,12 @@ inline std::string text(double value) {
     return out.str();
 }
 
+/// Text from outside as it may stand in a message: control characters, and bytes that are no UTF-8, as \xNN; at most 2,000 bytes of it.
+std::string printable(const std::string& message);
+
+/// Whether the bytes are UTF-8, as JSON and Python want their text.
+bool isUtf8(const std::string& text);
+
 template <class Vector>
 std::string textList(const Vector& values) {
     // A picture has thousands of values: an error shows the first.
@@ -40,7 +46,7 @@ inline double parseNumber(const std::string& word, const std::string& what) {
     in.imbue(std::locale::classic());
     double value;
     if (!(in >> value) || !(in >> std::ws).eof())
-        throw std::invalid_argument(what + ": expected a number, got '" + word + "'");
+        throw std::invalid_argument(what + ": expected a number, got '" + printable(word) + "'");
     return value;
 }
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""The C++ tests under sanitizers and under valgrind; a table of what ran and what was found.
+
+    python sanitize.py --asan BUILD --tsan BUILD --valgrind BUILD [--jobs 2] [--only asan|tsan|valgrind]
+
+The sanitizers run every test of the labels core, diffusion, openmm and reference; valgrind, forty times slower than the processor, the same but those that
+SLOW names. Left out are the labels torch (LibTorch is not instrumented and fills the log with what is not ours) and opencl, cuda, hip and cpu (drivers, and
+OpenMM's own threads); their tests are listed at the end.
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+LABELS = "^(core|diffusion|openmm|reference)$"
+# Minutes each under valgrind: solvers on hundreds of problems. The sanitizers run them.
+SLOW = re.compile("Hundred|Random(Mixtures|Pairs)|FastMarching|Sixteen|Convergence")
+SETTINGS = {"ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1",
+            "TSAN_OPTIONS": "second_deadlock_stack=1"}
+
+
+def tests(build):
+    """Each test of the tree: name, command, labels."""
+    listed = json.loads(subprocess.run(["ctest", "--test-dir", build, "--show-only=json-v1"], check=True, capture_output=True, text=True).stdout)
+    for test in listed["tests"]:
+        labels = next((p["value"] for p in test["properties"] if p["name"] == "LABELS"), [])
+        environment = next((p["value"] for p in test["properties"] if p["name"] == "ENVIRONMENT"), [])
+        yield test["name"], test.get("command", []), labels, environment
+
+
+def runAll(build, jobs, prefix=(), skip=None):
+    """Names of tests that failed, numbers of those that ran and were left out as slow, seconds."""
+    chosen = [t for t in tests(build) if any(re.match(LABELS, label) for label in t[2])]
+    slow = [t for t in chosen if skip is not None and skip.search(t[0])]
+    begin = time.perf_counter()
+    logs = build/"sanitizer-logs"
+    logs.mkdir(exist_ok=True)
+
+    def run(test):
+        name, command, _, environment = test
+        done = subprocess.run([*prefix, *command], env={**os.environ, **SETTINGS, **dict(e.split("=", 1) for e in environment)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        (logs/f"{name.replace('/', '_')}.log").write_bytes(done.stdout)
+        if done.returncode not in (0, 77):
+            print(f"  {name}: exit code {done.returncode}, see {logs}", flush=True)
+        return None if done.returncode in (0, 77) else name
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        failed = [name for name in pool.map(run, [t for t in chosen if t not in slow]) if name is not None]
+    return failed, len(chosen)-len(slow), len(slow), time.perf_counter()-begin
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for tool in "asan", "tsan", "valgrind":
+        parser.add_argument(f"--{tool}", type=pathlib.Path, help=f"build tree for {tool}")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", choices=["asan", "tsan", "valgrind"])
+    arguments = parser.parse_args()
+    names = {"asan": "Address- and UndefinedBehaviorSanitizer", "tsan": "ThreadSanitizer", "valgrind": "valgrind (memcheck)"}
+    clean, last = True, None
+    print(f"{'':40} {'tests':>6} {'failed':>7} {'too slow':>9} {'seconds':>8}", flush=True)
+    for tool, title in names.items():
+        build = getattr(arguments, tool)
+        if build is None or arguments.only not in (None, tool):
+            continue
+        build = last = build.resolve()
+        if tool != "valgrind":
+            subprocess.run(["ninja", "-C", build, "-j", str(arguments.jobs), "--quiet"], check=True)
+        prefix = () if tool != "valgrind" else ("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--num-callers=25")
+        failed, count, slow, seconds = runAll(build, arguments.jobs, prefix, SLOW if tool == "valgrind" else None)
+        print(f"{title:40} {count:6} {len(failed):7} {slow:9} {seconds:8.0f}", flush=True)
+        clean = clean and not failed
+    if last is not None:
+        out = [name for name, _, labels, _ in tests(last) if not any(re.match(LABELS, label) for label in labels)]
+        print(f"left out by label: {', '.join(out) or 'none'}")
+    return 0 if clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
