@@ -10,7 +10,7 @@ BUILD := build/make
 # Platforms on which the tests of the force must run; where one cannot, they fail instead of being skipped.
 REQUIRED_PLATFORMS ?= Reference,CPU,OpenCL
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev clang-format clang-tidy opencl-headers ocl-icd-libopencl1 pocl-opencl-icd fonts-noto-color-emoji doxygen
+APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev clang-format clang-tidy opencl-headers ocl-icd-libopencl1 pocl-opencl-icd fonts-noto-color-emoji doxygen locales
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
