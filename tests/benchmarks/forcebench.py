@@ -142,8 +142,8 @@ def printCosts(title, step, table):
     own = table["SpacetimeForce"]
     print(f"\n{title}: a step takes {1e6 * step:.1f} us; added by the bias (median and standard error)")
     for name, (cost, error) in table.items():
-        times = f"{cost / own[0]:8.1f} times" if own[0] > 3 * own[1] else " (no ratio: less than three errors of)"
-        print(f"  {name:30s} {1e6 * cost:9.2f} +- {1e6 * error:.2f} us  {100 * cost / step:8.3f} % of a step {times} the SpacetimeForce", flush=True)
+        times = f" {cost / own[0]:8.1f} times the SpacetimeForce" if own[0] > 3 * own[1] else ""  # a ratio of noise
+        print(f"  {name:30s} {1e6 * cost:9.2f} +- {1e6 * error:.2f} us  {100 * cost / step:8.3f} % of a step{times}", flush=True)
 
 
 def vacuumTable(curve, steps, pairs):

@@ -3,8 +3,7 @@
 
     python sanitize.py --asan BUILD --tsan BUILD --valgrind BUILD [--jobs 2] [--only asan|tsan|valgrind]
 
-The sanitizers run every test of the labels core, diffusion, openmm and reference; valgrind, forty times slower than the processor, the same but those that
-SLOW names. Left out are the labels torch (LibTorch is not instrumented and fills the log with what is not ours) and opencl, cuda, hip and cpu (drivers, and
+Every test of the labels core, diffusion, openmm and reference runs. Left out are the labels torch (LibTorch is not instrumented and fills the log with what is not ours) and opencl, cuda, hip and cpu (drivers, and
 OpenMM's own threads); their tests are listed at the end.
 """
 import argparse
@@ -18,8 +17,6 @@ import sys
 import time
 
 LABELS = "^(core|diffusion|openmm|reference)$"
-# Minutes each under valgrind: solvers on hundreds of problems. The sanitizers run them.
-SLOW = re.compile("Hundred|Random(Mixtures|Pairs)|FastMarching|Sixteen|Convergence")
 SETTINGS = {"ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1",
             "TSAN_OPTIONS": "second_deadlock_stack=1"}
 
@@ -33,10 +30,9 @@ def tests(build):
         yield test["name"], test.get("command", []), labels, environment
 
 
-def runAll(build, jobs, prefix=(), skip=None):
-    """Names of tests that failed, numbers of those that ran and were left out as slow, seconds."""
+def runAll(build, jobs, prefix=()):
+    """Names of tests that failed, how many ran, seconds."""
     chosen = [t for t in tests(build) if any(re.match(LABELS, label) for label in t[2])]
-    slow = [t for t in chosen if skip is not None and skip.search(t[0])]
     begin = time.perf_counter()
     logs = build/"sanitizer-logs"
     logs.mkdir(exist_ok=True)
@@ -50,8 +46,8 @@ def runAll(build, jobs, prefix=(), skip=None):
         return None if done.returncode in (0, 77) else name
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        failed = [name for name in pool.map(run, [t for t in chosen if t not in slow]) if name is not None]
-    return failed, len(chosen)-len(slow), len(slow), time.perf_counter()-begin
+        failed = [name for name in pool.map(run, chosen) if name is not None]
+    return failed, len(chosen), time.perf_counter()-begin
 
 
 def main():
@@ -63,7 +59,7 @@ def main():
     arguments = parser.parse_args()
     names = {"asan": "Address- and UndefinedBehaviorSanitizer", "tsan": "ThreadSanitizer", "valgrind": "valgrind (memcheck)"}
     clean, last = True, None
-    print(f"{'':40} {'tests':>6} {'failed':>7} {'too slow':>9} {'seconds':>8}", flush=True)
+    print(f"{'':40} {'tests':>6} {'failed':>7} {'seconds':>8}", flush=True)
     for tool, title in names.items():
         build = getattr(arguments, tool)
         if build is None or arguments.only not in (None, tool):
@@ -72,8 +68,8 @@ def main():
         if tool != "valgrind":
             subprocess.run(["ninja", "-C", build, "-j", str(arguments.jobs), "--quiet"], check=True)
         prefix = () if tool != "valgrind" else ("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--num-callers=25")
-        failed, count, slow, seconds = runAll(build, arguments.jobs, prefix, SLOW if tool == "valgrind" else None)
-        print(f"{title:40} {count:6} {len(failed):7} {slow:9} {seconds:8.0f}", flush=True)
+        failed, count, seconds = runAll(build, arguments.jobs, prefix)
+        print(f"{title:40} {count:6} {len(failed):7} {seconds:8.0f}", flush=True)
         clean = clean and not failed
     if last is not None:
         out = [name for name, _, labels, _ in tests(last) if not any(re.match(LABELS, label) for label in labels)]

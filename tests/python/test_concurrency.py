@@ -94,7 +94,7 @@ class Ticker:
         return np.diff(times).max()/(times[-1]-times[0])
 
 
-def calls(model, tmp_path):
+def calls(model, samples, tmp_path):
     """Long calls: geometry, training, sampling."""
     ends = [-2.58, 2.79], [1.09, -0.88]
     curve = st.geodesic(model, *ends, points=65)
@@ -114,18 +114,18 @@ def calls(model, tmp_path):
         simulation.context.setPositions([[0.0, 0, 0]])
         st.PathSampler(simulation, force, numPaths=1, steps=200000, frameStride=100000, equilibrationSteps=100, progress=False).run(tmp_path/"paths")
 
-    return {"geodesics": lambda: st.geodesics(model, *ends, points=257, starts=2),
+    return {"geodesics": lambda: st.geodesics(model, *ends, points=257),
             "measure": lambda: [curve.measure(model) for _ in range(20)],
-            "distances": lambda: st.distances(model, pairs[0], pairs[1]),
+            "distance": lambda: st.distance(model, pairs[0], pairs[1]),
             "densityGeodesic": lambda: st.densityGeodesic(st.ModelDensity(model, logSnr=3.0), *ends, points=129),
-            "train": lambda: st.train(model.samples, model.variables, logWeights=model.logWeights, out=tmp_path/"model.safetensors", steps=60),
+            "train": lambda: st.train(*samples, out=tmp_path/"model.safetensors", steps=60),
             "PathSampler": sample,
             "step": lambda: context.getIntegrator().step(30000)}
 
 
-@pytest.mark.parametrize("name", ["geodesics", "measure", "distances", "densityGeodesic", "train", "PathSampler", "step"])
-def testOtherThreadsRunMeanwhile(model, tmp_path, name):
-    call = calls(model, tmp_path)[name]
+@pytest.mark.parametrize("name", ["geodesics", "measure", "distance", "densityGeodesic", "train", "PathSampler", "step"])
+def testOtherThreadsRunMeanwhile(model, alanineSamples, torsions, tmp_path, name):
+    call = calls(model, (alanineSamples[0], torsions, alanineSamples[1]), tmp_path)[name]
     with Ticker() as ticker:
         begin = time.perf_counter()
         call()
