@@ -3,6 +3,7 @@
 #include "Commands.h"
 #include "MatrixFree.h"
 #include "spacetime/DenoiserModel.h"
+#include "spacetime/Json.h"
 #include "spacetime/Solver.h"
 #include "spacetime/Text.h"
 #include <cmath>

@@ -3,8 +3,7 @@
 #include "Commands.h"
 #include "OpenMM.h"
 #include "PathFiles.h"
-#include "openmm/serialization/SerializationNode.h"
-#include "openmm/serialization/SerializationProxy.h"
+#include "Xml.h"
 #include "openmm/serialization/XmlSerializer.h"
 #include "spacetime/Curve.h"
 #include "spacetime/Files.h"
@@ -57,56 +56,6 @@ void loadPlugins() {
     Platform::loadPluginsFromDirectory(folder);
     if (!Platform::getPlatformByName("Reference").supportsKernels({"CalcSpacetimeForce"}))
         throw std::runtime_error("'" + folder + "' lacks libOpenMMSpacetimeReference.so, or it cannot be loaded");
-}
-
-/// Stands around the element of a file: OpenMM takes the object of whatever type a file names for the one that is asked for, so that the type must be looked at
-/// where it is used, in what the parser has made of the file.
-struct Envelope {};
-
-class EnvelopeProxy : public SerializationProxy {
-public:
-    string kind;           ///< end of the type that is expected
-    mutable string found;  ///< type that came, where it is another
-
-    EnvelopeProxy() : SerializationProxy("SpacetimeEnvelope") {}
-    void serialize(const void*, SerializationNode&) const override { throw OpenMMException("an envelope is not written"); }
-    void* deserialize(const SerializationNode& node) const override {
-        const auto& children = node.getChildren();
-        found = children.size() == 1 && children[0].hasProperty("type") ? children[0].getStringProperty("type") : "something else";
-        if (found.size() < kind.size() || found.compare(found.size() - kind.size(), kind.size(), kind) != 0)
-            throw OpenMMException("another type");
-        found.clear();
-        return SerializationProxy::getProxy(children[0].getStringProperty("type")).deserialize(children[0]);
-    }
-    static EnvelopeProxy& instance() {
-        static auto* const proxy = [] {
-            auto* const made = new EnvelopeProxy;  // OpenMM keeps it
-            SerializationProxy::registerProxy(typeid(Envelope), made);
-            return made;
-        }();
-        return *proxy;
-    }
-};
-
-template <class T>
-std::unique_ptr<T> readXml(const string& text, const string& kind, const string& option, const string& file) {
-    EnvelopeProxy& envelope = EnvelopeProxy::instance();
-    envelope.kind = kind;
-    envelope.found.clear();
-    const size_t declaration = text.rfind("?>", 500);
-    std::istringstream in("<Envelope type=\"SpacetimeEnvelope\">" + text.substr(declaration == string::npos ? 0 : declaration + 2) + "</Envelope>");
-    try {
-        return std::unique_ptr<T>(XmlSerializer::deserialize<T>(in));
-    }
-    catch (const std::exception& e) {
-        if (!envelope.found.empty())
-            throw std::invalid_argument("--" + option + ": expected the XML of " + kind + " in '" + file + "', found " +
-                                        (envelope.found == "something else" ? envelope.found : "a " + printable(envelope.found)));
-        string reason;  // on one line
-        for (const string& word : split(e.what(), '\n'))
-            reason += (reason.empty() ? "" : " ") + word.substr(std::min(word.size(), word.find_first_not_of(" \t")));
-        throw std::invalid_argument(printable("--" + option + ": '" + file + "' cannot be read: " + reason));
-    }
 }
 
 template <class T>

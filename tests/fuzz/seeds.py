@@ -87,20 +87,16 @@ def pictures():
 
 
 def forces():
-    def text(force):
-        xml = openmm.XmlSerializer.serialize(force)
-        return xml[xml.index("<Force"):].replace("<Force", "", 1).replace('type="SpacetimeForce" ', "", 1)
-
     plain = st.SpacetimeForce(s=[0, 0.5, 1], eta=np.ones((3, 2)), temperature=300)
     plain.addTorsion(4, 6, 8, 14, name="phi")
-    put("forcexml", "torsion.xml", text(plain))
+    put("forcexml", "torsion.xml", openmm.XmlSerializer.serialize(plain))
     rich = st.SpacetimeForce(s=[0, 1], eta=-np.ones((2, 4)), temperature=300)
     centroid = rich.addCentroid([7, 8], [1.0, 2.0])
     frame = rich.addFrame([0, 1, 2], np.eye(3), [1.0, 1.0, 2.0])
     rich.addDistance(0, centroid, name="d")
     rich.addAngle(0, 1, 2, name="a")
     rich.addPosition(3, 1, frame, name="y")
-    put("forcexml", "rich.xml", text(rich))
+    put("forcexml", "rich.xml", openmm.XmlSerializer.serialize(rich))
 
 
 if __name__ == "__main__":

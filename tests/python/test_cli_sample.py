@@ -150,6 +150,7 @@ def testDefaultIntegratorAndStepsPerLength(chain):
     (["--system", "system.xml", "--state", "missing.xml", "--out", "p", "--platform", "Reference"], "no such file"),
     (["--system", "state.xml", "--state", "state.xml", "--out", "p", "--platform", "Reference"], "--system: expected the XML of System in 'state.xml', found a State"),
     (["--system", "forged.xml", "--state", "state.xml", "--out", "p", "--platform", "Reference"], "found a State"),
+    (["--system", "unclosed.xml", "--state", "state.xml", "--out", "p", "--platform", "Reference"], "not XML as OpenMM writes it"),
     (["--system", "twice.xml", "--state", "state.xml", "--out", "p", "--platform", "Reference"], "--system: "),
     (["--system", "curve.json", "--state", "state.xml", "--out", "p", "--platform", "Reference"], "found something else"),
     (["--system", "torn.xml", "--state", "state.xml", "--out", "p", "--platform", "Reference"], "--system: 'torn.xml' cannot be read"),
@@ -168,7 +169,8 @@ def testBadInput(chain, words, message):
     (folder/"hot.xml").write_text(openmm.XmlSerializer.serialize(openmm.LangevinMiddleIntegrator(400, 1, 0.002)))
     # What looks like a System and is none: OpenMM would take its bytes for one.
     state = (folder/"state.xml").read_text()
-    (folder/"forged.xml").write_text(state.replace("<State", '<!-- type="System" >--><State', 1))
+    (folder/"forged.xml").write_text(state.replace("<State", '<!-- type="System" --><State', 1))
+    (folder/"unclosed.xml").write_text("<?xml version='1.0'?><")
     (folder/"twice.xml").write_text(state.replace("<State ", '<State type="System" ', 1))
     (folder/"torn.xml").write_text((folder/"system.xml").read_text()[:600])
     r = spacetime(*words, cwd=folder)

@@ -52,9 +52,9 @@ def complains(result, *parts):
 def commands(samples, out):
     """What writes a file, and the file."""
     model = ["--samples", samples, "--variables", "phi:torsion,psi:torsion"]
-    return {"geodesic": ["geodesic", *model, "--from", "-1,-1", "--to", "1,1", "--temperature", "300", "--out", out, "--overwrite"],
+    return {"geodesic": ["geodesic", *model, "--from", "-0.5,-0.5", "--to", "0.5,0.5", "--temperature", "300", "--out", out, "--overwrite"],
             "train": ["train", *model, "--steps", "3", "--components", "8", "--batch", "64", "--out", out, "--overwrite"],
-            "density": ["density", "geodesic", *model, "--log-snr", "2", "--from", "-1,-1", "--to", "1,1", "--out", out, "--overwrite"],
+            "density": ["density", "geodesic", *model, "--log-snr", "2", "--from", "-0.5,-0.5", "--to", "0.5,0.5", "--out", out, "--overwrite"],
             "encode": ["encode", *model, "--points", "0.1,0.2", "--log-snr", "-2", "--out", out, "--overwrite"]}
 
 

@@ -154,7 +154,7 @@ Moments MixtureModel::compute(const MatrixXd& eta, Order order, const MatrixXd* 
             along.leftCols(m).setZero();
         }
         for (Eigen::Index q = 0; q < m; q++)
-            std::copy_n(&concentration(0, kept[q]), nLifted, &keptConcentration[q * nLifted]);
+            std::copy_n(concentration.data() + kept[q] * nLifted, nLifted, keptConcentration.data() + q * nLifted);
         evaluateVonMises(keptConcentration.data(), circles.data(), nLifted * m);
         for (Eigen::Index q = 0; q < m; q++) {
             const Eigen::Index k = kept[q];

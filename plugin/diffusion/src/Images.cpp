@@ -208,7 +208,7 @@ auto named(const std::string& path, Body body) {
     }
     catch (const std::invalid_argument& e) {
         const std::string message = e.what();
-        fail(message.find("'" + path + "'") != std::string::npos ? message : "picture '" + path + "': " + message);
+        fail(printable(message.find("'" + path + "'") != std::string::npos ? message : "picture '" + path + "': " + message));
     }
     catch (const std::bad_alloc&) {
         fail("picture '" + path + "': there is not enough memory for it");

@@ -121,11 +121,13 @@ Safetensors Safetensors::read(const string& path) {
             fail(path, "ended while tensor '" + e.name + "' was read");
         if (tensor.type == Tensor::Type::Float64) {
             tensor.values.resize(bytes.size() / 8);
-            std::memcpy(tensor.values.data(), bytes.data(), bytes.size());
+            if (!bytes.empty())
+                std::memcpy(tensor.values.data(), bytes.data(), bytes.size());
         }
         else {
             std::vector<float> single(bytes.size() / 4);
-            std::memcpy(single.data(), bytes.data(), bytes.size());
+            if (!bytes.empty())
+                std::memcpy(single.data(), bytes.data(), bytes.size());
             tensor.values.assign(single.begin(), single.end());
         }
     }
