@@ -79,11 +79,11 @@ def models():
 
 def pictures():
     pixels = np.random.default_rng(1).integers(0, 256, size=(5, 6, 4)).astype(np.uint8)
-    for name, mode, options in [("png", "RGBA", {}), ("png", "P", {}), ("png", "L", {}), ("png", "1", {}), ("jpg", "RGB", {}), ("jpg", "L", {"progressive": True}), ("bmp", "RGB", {}),
-                                ("gif", "P", {}), ("tga", "RGBA", {"rle": True}), ("ppm", "RGB", {}), ("pgm", "L", {})]:
+    for name, mode, options in [("png", "RGBA", {}), ("png", "P", {}), ("png", "L", {}), ("png", "1", {}), ("png", "RGB", {"optimize": True}), ("png", "I;16", {})]:
         buffer = io.BytesIO()
-        Image.fromarray(pixels).convert(mode).save(buffer, format={"jpg": "jpeg", "pgm": "ppm"}.get(name, name), **options)
-        put("picture", f"{mode}.{name}", buffer.getvalue())
+        image = Image.fromarray(pixels).convert(mode) if mode != "I;16" else Image.fromarray(pixels[..., 0].astype(np.uint16)*257)
+        image.save(buffer, format=name, **options)
+        put("picture", f"{mode.replace(';', '')}.{name}", buffer.getvalue())
 
 
 def forces():

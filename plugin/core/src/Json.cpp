@@ -31,7 +31,7 @@ json parseJson(const std::string& text) {
         return json::parse(text);
     }
     catch (const json::exception& e) {
-        throw std::invalid_argument(std::string("not JSON: ") + e.what());
+        throw std::invalid_argument(printable(std::string("not JSON: ") + e.what()));
     }
 }
 

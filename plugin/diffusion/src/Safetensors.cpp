@@ -68,7 +68,7 @@ Safetensors Safetensors::read(const string& path) {
     };
     std::vector<Extent> extents;
     try {
-        const json parsed = parseJson(header);
+        const json parsed = withPrefix("Safetensors: '" + path + "' has a header that cannot be read: ", [&] { return parseJson(header); });
         if (!parsed.is_object())
             fail(path, "has a header that is not a JSON object");
         for (const auto& item : parsed.items()) {
