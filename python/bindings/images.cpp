@@ -3,6 +3,7 @@
 #include "arrays.h"
 #include "spacetime/ImageModel.h"
 #include <functional>
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>

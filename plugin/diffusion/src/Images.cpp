@@ -77,6 +77,8 @@ Picture decode(const std::string& bytes) {
     Source header{bytes};
     if (stbi_info_from_callbacks(&callbacks, &header, &p.width, &p.height, &p.channels) == 0)
         fail(std::string("not a ") + Formats + " picture (" + reason() + ")");
+    if (p.width < 1 || p.height < 1)
+        fail("the picture has no pixels");
     const std::int64_t claimed = static_cast<std::int64_t>(p.width) * p.height;
     if (claimed > SmallPicture && claimed / MostPixelsPerByte > static_cast<std::int64_t>(bytes.size()))
         fail("the file claims " + std::to_string(p.height) + " x " + std::to_string(p.width) + " pixels, which its " + std::to_string(bytes.size()) + " bytes cannot hold");

@@ -44,7 +44,9 @@ c10::Device deviceFor(const std::string& name) {
     if (!at::hasCUDA())
         ::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
     if (!at::hasCUDA())
-        throw std::runtime_error("the device cuda was asked for, but this torch finds no usable CUDA device");
+        throw std::runtime_error(
+            "the device cuda was asked for, but this torch finds no usable CUDA device: take the device cpu, or see to a GPU with its driver and a torch that is built for CUDA (nvidia-smi shows the one, "
+            "torch.cuda.is_available() the other)");
     return at::Device(at::kCUDA, 0);
 }
 
