@@ -4,7 +4,7 @@
     python run.py --build BUILD [--runs 10000000] [--jobs 2] [--minutes M] [--grow] [TARGET ...]
 
 One finding ends a target's run with its input under BUILD/findings, and the exit code is 1. An allocation of more than 512 MB at once, or 2 GB in all, is a
-finding, as is a file that takes ten seconds: none has more than 4 KB. The files are made from those in corpus/, which is left as it is; --grow adds the files of
+finding, as is a file that takes ten seconds: none has more than 2 KB. The files are made from those in corpus/, which is left as it is; --grow adds the files of
 up to 1 KB that reached what none reached before.
 """
 import argparse
@@ -27,7 +27,7 @@ def run(target, arguments):
     for folder in found, findings:
         folder.mkdir(parents=True, exist_ok=True)
     known, begin = set(findings.iterdir()), time.perf_counter()
-    command = [program, found, HERE/"corpus"/target, f"-runs={arguments.runs}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512",
+    command = [program, found, HERE/"corpus"/target, f"-runs={arguments.runs}", "-max_len=2048", "-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512",
                "-print_final_stats=1", f"-artifact_prefix={findings}/", f"-dict={HERE}/keys.dict", f"-seed={arguments.seed}"]
     if arguments.minutes:
         command.append(f"-max_total_time={int(60*arguments.minutes)}")
