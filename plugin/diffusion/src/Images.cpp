@@ -65,6 +65,20 @@ struct Source {
     }
 };
 
+/// stb allocates what a chunk of a PNG file claims to hold before it reads it.
+void checkChunks(const std::string& bytes) {
+    if (bytes.compare(0, 8, "\x89PNG\r\n\x1a\n") != 0)
+        return;
+    for (size_t at = 8; at + 8 <= bytes.size();) {
+        size_t length = 0;
+        for (size_t i = 0; i < 4; i++)
+            length = length << 8 | static_cast<unsigned char>(bytes[at + i]);
+        if (length > bytes.size() - at - 8)
+            fail("the picture is cut off: the file ends within its data");
+        at += length + 12;
+    }
+}
+
 Picture decode(const std::string& bytes) {
     const stbi_io_callbacks callbacks = {Source::read, Source::skip, Source::eof};
     auto reason = [] {
@@ -73,6 +87,7 @@ Picture decode(const std::string& bytes) {
     };
     if (bytes.empty())
         fail("the file is empty");
+    checkChunks(bytes);
     Picture p;
     Source header{bytes};
     if (stbi_info_from_callbacks(&callbacks, &header, &p.width, &p.height, &p.channels) == 0)
