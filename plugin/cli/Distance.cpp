@@ -108,6 +108,11 @@ int runDistance(const std::vector<std::string>& words) {
     json list = json::array();
     int failed = 0, loose = 0;
     for (size_t k = 0; k < batch.size(); k++) {
+        if (samePoint(a.col(k), b.col(k))) {
+            table += "0,0,0,1\n";
+            list.push_back({{"distance", 0.0}, {"length", 0.0}, {"converged", true}});
+            continue;
+        }
         if (batch[k].results.empty()) {
             failed++;
             table += ",,,0\n";

@@ -70,7 +70,7 @@ def broken(directory):
     import openmmspacetime as st
 
     sizes = range(200, 207)
-    readers = {"curve.json": lambda p: len(st.Curve.load(p).s) in sizes, "path.json": lambda p: len(st.DensityPath.load(p).x) in (17, 25, 33),
+    readers = {"curve.json": lambda p: len(st.Curve.load(p).s) in sizes, "path.json": lambda p: len(st.DensityPath.load(p).path) in (17, 25, 33),
                "table.csv": lambda p: len(list(csv.DictReader(p.open()))) in sizes, "picture.png": lambda p: len(st.readImage(p)) in sizes}
     for name, check in readers.items():
         try:

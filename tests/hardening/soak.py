@@ -38,8 +38,6 @@ def makeWork():
     curve = st.geodesic(model, *ends, points=65, temperature=md.TEMPERATURE)
     topology, system, positions = md.createSystem()
     force = st.SpacetimeForce(curve=curve, temperature=md.TEMPERATURE)
-    force.addTorsion(4, 6, 8, 14, name="phi")
-    force.addTorsion(6, 8, 14, 16, name="psi")
     system.addForce(force)
     simulation = md.createSimulation(topology, system, positions, 1)
 

@@ -120,7 +120,7 @@ def calls(model, samples, tmp_path):
             "densityGeodesic": lambda: st.densityGeodesic(st.ModelDensity(model, logSnr=3.0), *ends, points=129),
             "train": lambda: st.train(*samples, out=tmp_path/"model.safetensors", steps=60),
             "PathSampler": sample,
-            "step": lambda: context.getIntegrator().step(30000)}
+            "step": lambda: context.getIntegrator().step(300000)}
 
 
 @pytest.mark.parametrize("name", ["geodesics", "measure", "distance", "densityGeodesic", "train", "PathSampler", "step"])
@@ -140,7 +140,8 @@ FORK = """
     import openmmspacetime as st
     rng = np.random.default_rng(1)
     variables = st.Variables.torsions([(4, 6, 8, 14), (6, 8, 14, 16)], names=["phi", "psi"])
-    model = st.EmpiricalModel(rng.vonmises(0, 2, size=(4000, 2)), variables)
+    x = rng.vonmises(0, 2, size=(4000, 2))
+    model = st.EmpiricalModel(x, variables)
     {before}
     reference = st.geodesic(model, [-1, -1], [1, 1], points=33).eta.tobytes()
     child = os.fork()
@@ -172,7 +173,7 @@ def testForkAfterImport():
 
 def testForkAndTraining():
     """A child trains where its parent had not begun to; where LibTorch's threads were at work before the fork, it is told so instead of waiting for them forever."""
-    train = "st.train(model.samples, variables, steps=4, batch=64, components=4)"
+    train = "st.train(x, variables, steps=4, batch=64, components=4)"
     assert forked(after=train) == (0, "")
     code, out = forked(before=train, after=train)
     assert code == 4 and "fork" in out and "spawn" in out, out

@@ -83,7 +83,7 @@ def testDistancesAreAMetric(mixture, logSnr, data):
     a, b, c = points
 
     def distance(x, y):
-        return float(st.distance(model, x, y, logSnr=logSnr, points=129))
+        return float(st.distance(model, x[None], y[None], logSnr=logSnr, points=129)[0])
 
     ab, ba, bc, ac = distance(a, b), distance(b, a), distance(b, c), distance(a, c)
     assert distance(a, a) == 0
@@ -130,7 +130,7 @@ CALLS = {"geodesic a": lambda x: st.geodesic(MODEL, x, [1, 0], points=9), "geode
          "straightLine": lambda x: st.straightLine(MODEL.variables, x, [1, 0]), "EmpiricalModel": lambda x: st.EmpiricalModel(x, st.Variables.numbers(["a", "b"])),
          "weights": lambda x: st.EmpiricalModel([[0.0], [1.0], [2.0]], st.Variables.numbers(["a"]), logWeights=x),
          "GaussianMixtureModel": lambda x: st.GaussianMixtureModel(x, [0.1, 0.1], [0.5, 0.5]), "moments": lambda x: MODEL.moments(x), "evaluate": lambda x: CURVE.evaluate(x),
-         "distance": lambda x: st.distance(MODEL, x, [1, 0], points=9), "densityGeodesic": lambda x: st.densityGeodesic(st.ModelDensity(MODEL, logSnr=2.0), x, [1, 0], points=9),
+         "distance": lambda x: st.distance(MODEL, x, [[1, 0]], points=9), "densityGeodesic": lambda x: st.densityGeodesic(st.ModelDensity(MODEL, logSnr=2.0), x, [1, 0], points=9),
          "klDivergence": lambda x: st.klDivergence(MODEL, x, CURVE.eta[0]), "fromJson": lambda x: st.Variables.fromJson(x), "torsions": lambda x: st.Variables.torsions(x),
          "SpacetimeForce eta": lambda x: st.SpacetimeForce(s=[0, 1], eta=x, temperature=300), "SpacetimeForce s": lambda x: st.SpacetimeForce(s=x, eta=[[1, 0], [0, 1]], temperature=300),
          "SpacetimeForce temperature": lambda x: st.SpacetimeForce(s=[0, 1], eta=[[1, 0], [0, 1]], temperature=x)}

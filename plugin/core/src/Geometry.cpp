@@ -128,16 +128,23 @@ struct GaussLegendre {
     }
 };
 
-/// Integral over [low, high] of a function given at many points at once. A piece on which 16 and 32 points disagree is halved.
-double integral(const std::function<VectorXd(const VectorXd&)>& values, double low, double high, double tolerance, double scale = 0, int depth = 0) {
+/// Integral over [low, high] of a function given at many points at once. A piece on which 16 and 32 points disagree is halved, until `pieces` are spent: where
+/// the ends are 1e16 times the data away they never agree, for rounding.
+double integral(const std::function<VectorXd(const VectorXd&)>& values, double low, double high, double tolerance, double scale, int depth, int& pieces) {
     static const GaussLegendre coarse(16), fine(32);
     auto rule = [&](const GaussLegendre& g) { return (high - low) * g.weights.dot(values((low + (high - low) * g.nodes.array()).matrix())); };
     const double a = rule(coarse), b = rule(fine);
     scale = std::max(scale, std::abs(b));
-    if (!(std::abs(a - b) > tolerance * scale) || depth == 20)
+    if (!(std::abs(a - b) > tolerance * scale) || depth == 20 || pieces-- <= 0)
         return b;
     const double middle = 0.5 * (low + high);
-    return integral(values, low, middle, tolerance, scale, depth + 1) + integral(values, middle, high, tolerance, scale, depth + 1);
+    const double first = integral(values, low, middle, tolerance, scale, depth + 1, pieces);
+    return first + integral(values, middle, high, tolerance, scale, depth + 1, pieces);
+}
+
+double integral(const std::function<VectorXd(const VectorXd&)>& values, double low, double high, double tolerance) {
+    int pieces = 2000;
+    return integral(values, low, high, tolerance, 0, 0, pieces);
 }
 
 /// Points a + u (b - a) as columns.

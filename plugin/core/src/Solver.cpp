@@ -142,12 +142,14 @@ std::vector<GeodesicResult> onSurrogate(const PosteriorModel& surrogate, const V
 
 }  // namespace
 
+bool samePoint(const VectorXd& etaA, const VectorXd& etaB) { return (etaA - etaB).norm() <= 1e-12 * (1 + etaA.norm()); }
+
 std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, const GeodesicOptions& options) {
     checkOptions(model, options);
     const double leastLogKappa = minLogKappa(options);
     checkEnd(model, etaA, "the start point", options.minLogSnr, leastLogKappa);
     checkEnd(model, etaB, "the end point", options.minLogSnr, leastLogKappa);
-    if ((etaA - etaB).norm() <= 1e-12 * (1 + etaA.norm()))
+    if (samePoint(etaA, etaB))
         throw std::invalid_argument("geodesic: the two end points are the same point of spacetime");
     const Variables& vars = model.variables();
     // A bound on the variance keeps every kappa away from 0, so that windings can be told apart.

@@ -80,6 +80,9 @@ struct BatchResult {
     std::string error;
 };
 
+/// Whether two points are one to rounding, so that no curve joins them; their distance is 0.
+bool samePoint(const Eigen::VectorXd& etaA, const Eigen::VectorXd& etaB);
+
 /// Geodesics between the columns of two matrices of natural parameters [m x pairs], options.threads of them at a time.
 /// Bad pairs do not stop the others. `progress` gets the share of pairs done.
 std::vector<BatchResult> geodesicBatch(const PosteriorModel& model, const Eigen::MatrixXd& etaA, const Eigen::MatrixXd& etaB, const GeodesicOptions& options);
