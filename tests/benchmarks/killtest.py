@@ -173,7 +173,7 @@ def killResumed(what, kills, rng, directory, numPaths):
 
 def killWriting(kills, rng, directory):
     folder, complaints = directory/"writing", []
-    for i in range(kills):
+    for _i in range(kills):
         live(command("writing", folder, rng, 0), folder, 0.1+rng.uniform(0, 0.3), True)
         complaints += list(broken(folder))
     left = len([p for p in folder.iterdir() if ".part" in p.name or p.name.startswith(".tmp")])

@@ -175,7 +175,7 @@ def testOpeningAFileNeverRunsCode(tmp_path, samples):
     record = next((tmp_path/"paths").glob("path-*.npz"))
     with np.load(record) as data:
         arrays = dict(data)
-    np.savez(record, **{name: bomb for name in arrays})
+    np.savez(record, **dict.fromkeys(arrays, bomb))
     with pytest.raises(Exception):  # noqa: B017  numpy's own words
         paths = st.PathEnsemble.load(tmp_path/"paths")
         print(paths[0].work, paths[0].variables)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Npy.h"
 #include "spacetime/Text.h"
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -62,8 +61,8 @@ NpyArray parseNpy(const std::string& bytes) {
         if (word.find_first_not_of(' ') == std::string::npos)
             continue;
         const double length = parseNumber(word, ".npy shape");
-        // Checked against the bytes that are there, before anything is allocated; beside a 0 any number of them would do.
-        if (!(length >= 0) || length != std::floor(length) || length > static_cast<double>(available + 1) / std::max<size_t>(count, 1))
+        // Checked against the bytes that are there, before anything is allocated; beside a 0 any number will do.
+        if (!(length >= 0) || length != std::floor(length) || length > (count > 0 ? static_cast<double>(available + 1) / count : 1e15))
             fail("the .npy shape (" + headerValue(header, "shape") + ") does not fit the file's size");
         result.shape.push_back(static_cast<size_t>(length));
         count *= result.shape.back();

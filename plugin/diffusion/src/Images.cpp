@@ -95,10 +95,10 @@ Picture decode(const std::string& bytes) {
     if (p.width < 1 || p.height < 1)
         fail("the picture has no pixels");
     const std::int64_t claimed = static_cast<std::int64_t>(p.width) * p.height;
-    if (claimed > SmallPicture && claimed / MostPixelsPerByte > static_cast<std::int64_t>(bytes.size()))
-        fail("the file claims " + std::to_string(p.height) + " x " + std::to_string(p.width) + " pixels, which its " + std::to_string(bytes.size()) + " bytes cannot hold");
     if (claimed > MostPixels)
         fail("too large: " + std::to_string(p.height) + " x " + std::to_string(p.width) + ", expected at most " + std::to_string(MostPixels >> 20) + " megapixels");
+    if (claimed > SmallPicture && claimed / MostPixelsPerByte > static_cast<std::int64_t>(bytes.size()))
+        fail("the file claims " + std::to_string(p.height) + " x " + std::to_string(p.width) + " pixels, which its " + std::to_string(bytes.size()) + " bytes cannot hold");
     Source forDepth{bytes}, source{bytes};
     const bool deep = stbi_is_16_bit_from_callbacks(&callbacks, &forDepth) != 0;
     const std::unique_ptr<void, void (*)(void*)> pixels(deep ? static_cast<void*>(stbi_load_16_from_callbacks(&callbacks, &source, &p.width, &p.height, &p.channels, 0))

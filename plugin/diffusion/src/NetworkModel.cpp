@@ -115,7 +115,7 @@ void NetworkModel::save(const std::string& path) const {
 
 std::unique_ptr<NetworkModel> NetworkModel::load(const std::string& path) {
     const Safetensors file = Safetensors::read(path);
-    return withPrefix("NetworkModel: '" + path + "' cannot be opened: ", [&] {
+    return withPrefix("NetworkModel: '" + path + "' cannot be read: ", [&] {
         auto entry = [&](const char* key) {
             const auto found = file.metadata.find(key);
             return found == file.metadata.end() ? std::string() : found->second;
