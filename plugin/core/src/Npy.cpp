@@ -71,7 +71,7 @@ NpyArray parseNpy(const std::string& bytes) {
         fail("expected little-endian numbers, got dtype '" + type + "'");
     const char kind = type[1];
     const double itemSize = parseNumber(type.substr(2), ".npy dtype");
-    if (!(itemSize >= 0 && itemSize <= static_cast<double>(available)) || itemSize != std::floor(itemSize))
+    if (!(itemSize >= 0 && itemSize <= static_cast<double>(bytes.size())) || itemSize != std::floor(itemSize))
         fail("the .npy dtype '" + type + "' does not fit the file's size");
     const size_t width = (kind == 'U' ? 4 : 1) * static_cast<size_t>(itemSize);
     if (width == 0 && count > 0 && kind != 'U' && kind != 'S')
