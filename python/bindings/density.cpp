@@ -182,7 +182,7 @@ void bindDensity(nb::module_& m) {
         "Raises\n------\nValueError\n    Where they do not fit together.")
         .def(
             "__init__",
-            [](HoldingGuidedDensity* self, nb::iterable fields, std::vector<double> weights) { new (self) HoldingGuidedDensity(nb::tuple(fields), std::move(weights)); },
+            [](HoldingGuidedDensity* self, const nb::iterable& fields, std::vector<double> weights) { new (self) HoldingGuidedDensity(nb::tuple(fields), std::move(weights)); },
             "fields"_a, "weights"_a)
         .def_prop_ro("fields", &HoldingGuidedDensity::fieldObjects, "The densities whose scores are added.");
 
@@ -248,14 +248,14 @@ void bindDensity(nb::module_& m) {
 
     m.def(
         "densityGeodesics",
-        [](const DensityField& field, nb::handle endA, nb::handle endB, DensityGeodesicOptions options, nb::object progress) {
+        [](const DensityField& field, nb::handle endA, nb::handle endB, DensityGeodesicOptions options, const nb::object& progress) {
             const VectorXd a = vectorOf(endA, "a"), b = vectorOf(endB, "b");
             return interruptible(options.progress, progress, [&] { return densityGeodesics(field, a, b, options); });
         },
         "field"_a, "a"_a, "b"_a, "options"_a, "progress"_a.none() = nb::none());
     m.def(
         "extrapolateDensity",
-        [](const DensityField& field, nb::handle start, nb::handle direction, DensityShotOptions options, nb::object progress) {
+        [](const DensityField& field, nb::handle start, nb::handle direction, DensityShotOptions options, const nb::object& progress) {
             const VectorXd x = vectorOf(start, "start"), v = vectorOf(direction, "direction");
             return interruptible(options.progress, progress, [&] { return extrapolateDensity(field, x, v, options); });
         },
@@ -285,7 +285,7 @@ void bindDensity(nb::module_& m) {
         .def_ro("distanceRatio", &SequenceAnalysis::distanceRatio);
     m.def(
         "analyzeSequence",
-        [](const DensityField& field, nb::handle frames, int numFrames, DensityGeodesicOptions options, nb::object progress) {
+        [](const DensityField& field, nb::handle frames, int numFrames, DensityGeodesicOptions options, const nb::object& progress) {
             const MatrixXd x = columnsOf(frames, "frames");
             return interruptible(options.progress, progress, [&] { return analyzeSequence(field, x, numFrames, options); });
         },

@@ -25,7 +25,7 @@ FlowOptions::Solver solverFromName(const std::string& name) {
 /// `function` with points [N, D] (called `what` in errors) from Python, which sees its progress and can interrupt it.
 template <class Result>
 auto ofPoints(Result (*function)(const PosteriorModel&, const MatrixXd&, double, const FlowOptions&), const char* what) {
-    return [function, what](const PosteriorModel& model, nb::handle points, double logSnr, FlowOptions o, nb::object progress) {
+    return [function, what](const PosteriorModel& model, nb::handle points, double logSnr, FlowOptions o, const nb::object& progress) {
         const MatrixXd y = columnsOf(points, what);
         return interruptible(o.progress, progress, [&] { return function(model, y, logSnr, o); });
     };
@@ -76,14 +76,14 @@ void bindFlow(nb::module_& m) {
     m.def("decode", ofPoints(&decode, "latent"), "model"_a, "y"_a, "logSnr"_a, "options"_a, "progress"_a.none());
     m.def(
         "transport",
-        [](const PosteriorModel& model, nb::handle points, double from, double to, FlowOptions o, nb::object progress) {
+        [](const PosteriorModel& model, nb::handle points, double from, double to, FlowOptions o, const nb::object& progress) {
             const MatrixXd y = columnsOf(points, "x");
             return interruptible(o.progress, progress, [&] { return transport(model, y, from, to, o); });
         },
         "model"_a, "y"_a, "fromLogSnr"_a, "toLogSnr"_a, "options"_a, "progress"_a.none());
     m.def(
         "logLikelihood",
-        [](const PosteriorModel& model, nb::handle points, double logSnr, const FlowOptions& flow, bool integrate, double base, nb::object progress) {
+        [](const PosteriorModel& model, nb::handle points, double logSnr, const FlowOptions& flow, bool integrate, double base, const nb::object& progress) {
             const MatrixXd y = columnsOf(points, "x");
             LikelihoodOptions o;
             o.flow = flow;
@@ -95,7 +95,7 @@ void bindFlow(nb::module_& m) {
         "model"_a, "y"_a, "logSnr"_a, "options"_a, "integrate"_a, "baseLogSnr"_a, "progress"_a.none());
     m.def(
         "sampleReverseSde",
-        [](const PosteriorModel& model, int count, int steps, unsigned seed, double start, double clean, bool covariance, nb::object progress) {
+        [](const PosteriorModel& model, int count, int steps, unsigned seed, double start, double clean, bool covariance, const nb::object& progress) {
             SamplingOptions o;
             o.steps = steps;
             o.seed = seed;
@@ -107,7 +107,7 @@ void bindFlow(nb::module_& m) {
         "model"_a, "count"_a, "steps"_a, "seed"_a, "startLogSnr"_a, "dataLogSnr"_a, "covariance"_a, "progress"_a.none());
     m.def(
         "decoderJacobian",
-        [](const PosteriorModel& model, nb::handle latent, double logSnr, FlowOptions o, nb::object progress) {
+        [](const PosteriorModel& model, nb::handle latent, double logSnr, FlowOptions o, const nb::object& progress) {
             const MatrixXd y = columnsOf(latent, "latent");
             return stack(interruptible(o.progress, progress, [&] { return decoderJacobian(model, y, logSnr, o); }));
         },
@@ -115,7 +115,7 @@ void bindFlow(nb::module_& m) {
     m.def("decodeCurve", ofPoints(&decodeCurve, "latent"), "model"_a, "y"_a, "logSnr"_a, "options"_a, "progress"_a.none());
     m.def(
         "pullbackGeodesic",
-        [](const PosteriorModel& model, nb::handle yA, nb::handle yB, double logSnr, int points, bool minimize, const FlowOptions& flow, nb::object progress) {
+        [](const PosteriorModel& model, nb::handle yA, nb::handle yB, double logSnr, int points, bool minimize, const FlowOptions& flow, const nb::object& progress) {
             const VectorXd a = vectorOf(yA, "latentA"), b = vectorOf(yB, "latentB");
             PullbackOptions o;
             o.flow = flow;

@@ -80,7 +80,7 @@ void bindGeodesics(nb::module_& m) {
 
     m.def(
         "geodesicResults",
-        [](const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, GeodesicOptions options, nb::object progress) {
+        [](const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, GeodesicOptions options, const nb::object& progress) {
             return interruptible(options.progress, progress, [&] { return geodesic(model, etaA, etaB, options); });
         },
         "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
@@ -90,7 +90,7 @@ void bindGeodesics(nb::module_& m) {
         .def_ro("error", &BatchResult::error, "What went wrong with this pair, '' where nothing did.");
     m.def(
         "geodesicBatch",
-        [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, GeodesicOptions options, nb::object progress) {
+        [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, GeodesicOptions options, const nb::object& progress) {
             const MatrixXd a = columnsOf(etaA, "etaA"), b = columnsOf(etaB, "etaB");
             return interruptible(options.progress, progress, [&] { return geodesicBatch(model, a, b, options); });
         },

@@ -86,13 +86,13 @@ void bindImages(nb::module_& m) {
         .def_rw("checkpointSeconds", &ImageTrainingOptions::checkpointSeconds)
         .def_prop_rw(
             "unet", [](const ImageTrainingOptions& o) { return asDict(o.unet); },
-            [](ImageTrainingOptions& o, nb::dict d) {
+            [](ImageTrainingOptions& o, const nb::dict& d) {
                 o.unet = {nb::cast<int>(d["patch"]), nb::cast<int>(d["channels"]), nb::cast<std::vector<int>>(d["multipliers"]), nb::cast<int>(d["blocks"]),
                           nb::cast<int>(d["embedding"])};
             });
     m.def(
         "trainImages",
-        [](nb::handle pixels, const std::string& out, ImageTrainingOptions o, nb::object progress) {
+        [](nb::handle pixels, const std::string& out, ImageTrainingOptions o, const nb::object& progress) {
             ImageSet set;
             {
                 const auto a = floats(pixels, 4, "pixels");

@@ -62,14 +62,14 @@ void bindMatrixFree(nb::module_& m) {
 
     m.def(
         "matrixFreeGeodesics",
-        [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, MatrixFreeOptions options, nb::object progress) {
+        [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, MatrixFreeOptions options, const nb::object& progress) {
             const MatrixXd a = columnsOf(etaA, "etaA"), b = columnsOf(etaB, "etaB");
             return interruptible(options.progress, progress, [&] { return matrixFreeGeodesics(model, a, b, options); });
         },
         "model"_a, "etaA"_a, "etaB"_a, "options"_a, "progress"_a.none() = nb::none());
     m.def(
         "measureWithProbes",
-        [](const PosteriorModel& model, nb::handle eta, int probes, unsigned seed, int batch, nb::object progress) {
+        [](const PosteriorModel& model, nb::handle eta, int probes, unsigned seed, int batch, const nb::object& progress) {
             const MatrixXd points = columnsOf(eta, "eta");
             ProbeOptions options;
             options.probes = probes;

@@ -30,7 +30,7 @@ def main() -> int:
     for command in json.loads((build/"compile_commands.json").read_text()):
         source = pathlib.Path(command["file"])
         name = source.relative_to(ROOT).as_posix() if ROOT in source.parents else ""
-        if not name or name in hashes or build in source.parents or source.name == "StbImplementation.cpp" or (wanted and str(source) not in wanted):
+        if not name or name in hashes or build in source.parents or ".venv" in source.parts or source.name == "StbImplementation.cpp" or (wanted and str(source) not in wanted):
             continue
         made = re.search(r" -o (\S+)", command["command"]).group(1)
         files = {(build/d).resolve() for d in depends.get(made, [])} | {source, ROOT/".clang-tidy"}

@@ -18,7 +18,7 @@ namespace SpacetimePlugin {
  */
 class CommonCalcSpacetimeForceKernel : public CalcSpacetimeForceKernel {
 public:
-    CommonCalcSpacetimeForceKernel(std::string name, const OpenMM::Platform& platform, OpenMM::ComputeContext& cc) : CalcSpacetimeForceKernel(name, platform), cc(cc) {}
+    CommonCalcSpacetimeForceKernel(const std::string& name, const OpenMM::Platform& platform, OpenMM::ComputeContext& cc) : CalcSpacetimeForceKernel(name, platform), cc(cc) {}
     void initialize(const OpenMM::System& system, const SpacetimeForce& force) override;
     double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) override;
     void getVariableValues(OpenMM::ContextImpl& context, std::vector<double>& values) override;

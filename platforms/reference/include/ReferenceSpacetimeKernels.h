@@ -9,7 +9,7 @@ namespace SpacetimePlugin {
 /// SpacetimeForce in double precision on the host, for the Reference and CPU platforms.
 class ReferenceCalcSpacetimeForceKernel : public CalcSpacetimeForceKernel {
 public:
-    ReferenceCalcSpacetimeForceKernel(std::string name, const OpenMM::Platform& platform) : CalcSpacetimeForceKernel(name, platform) {}
+    ReferenceCalcSpacetimeForceKernel(const std::string& name, const OpenMM::Platform& platform) : CalcSpacetimeForceKernel(name, platform) {}
     void initialize(const OpenMM::System& system, const SpacetimeForce& force) override;
     double execute(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy) override;
     void getVariableValues(OpenMM::ContextImpl& context, std::vector<double>& values) override;

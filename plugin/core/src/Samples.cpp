@@ -122,7 +122,7 @@ Samples readCsv(const std::string& bytes) {
     std::string line;
     if (!std::getline(in, line))
         fail("the file is empty");
-    auto clean = [](std::string word) {
+    auto clean = [](const std::string& word) {
         const size_t a = word.find_first_not_of(" \t\r\""), b = word.find_last_not_of(" \t\r\"");
         return a == std::string::npos ? std::string() : word.substr(a, b - a + 1);
     };

@@ -6,7 +6,6 @@
 #include "spacetime/Text.h"
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <new>
@@ -47,7 +46,7 @@ struct Source {
     static int read(void* user, char* data, int size) {
         Source& s = *static_cast<Source*>(user);
         const size_t n = std::min<size_t>(size, s.bytes.size() - s.at);
-        std::memcpy(data, s.bytes.data() + s.at, n);
+        std::copy_n(s.bytes.data() + s.at, n, data);
         s.at += n;
         // It fills its buffer as far as it can, and asks for what it needs beyond that.
         s.ended = s.ended || (n == 0 && size > 0) || (n < static_cast<size_t>(size) && size != BufferSize);

@@ -189,7 +189,7 @@ struct SpacetimeTorchScript {
         const c10::AutoGradMode on(true);
         portions(
             D, x, level, [](std::int64_t row) { return row; }, n,
-            [&](std::int64_t start, Tensor xs, Tensor levels) {
+            [&](std::int64_t start, const Tensor& xs, const Tensor& levels) {
                 const std::int64_t count = xs.size(0);
                 xs.set_requires_grad(true);
                 levels.set_requires_grad(true);

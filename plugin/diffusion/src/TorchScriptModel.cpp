@@ -22,7 +22,7 @@ std::string quoted(const std::string& path) { return "TorchScriptModel: '" + pat
 }  // namespace
 
 std::unique_ptr<TorchScriptModel> TorchScriptModel::load(const std::string& path, const std::string& device, const std::string& derivatives) {
-    if (derivatives != "" && derivatives != "forward" && derivatives != "reverse")
+    if (!derivatives.empty() && derivatives != "forward" && derivatives != "reverse")
         throw std::invalid_argument("TorchScriptModel: expected the derivatives forward or reverse, got '" + derivatives + "'");
     if (!std::filesystem::is_regular_file(path))
         throw std::invalid_argument(quoted(path) + ": no such file");

@@ -291,7 +291,7 @@ void train(SpacetimeUnetJob& job) {
             loss.backward();
             sum += loss.item<float>();
             summed++;
-            const Tensor g = leaf.grad();
+            const Tensor& g = leaf.grad();
             net.flat = leaf.detach();
             const c10::AutoGradMode off(false);
             const double t = step + 1, schedule = std::min(1.0, t / warmup) * 0.5 * (1 + std::cos(M_PI * step / job.steps));

@@ -14,7 +14,7 @@ namespace SpacetimePlugin {
 class CalcSpacetimeForceKernel : public OpenMM::KernelImpl {
 public:
     static std::string Name() { return "CalcSpacetimeForce"; }
-    CalcSpacetimeForceKernel(std::string name, const OpenMM::Platform& platform) : OpenMM::KernelImpl(name, platform) {}
+    CalcSpacetimeForceKernel(const std::string& name, const OpenMM::Platform& platform) : OpenMM::KernelImpl(name, platform) {}
     /// The force has been checked: its indices are in range and its curve fits its variables.
     virtual void initialize(const OpenMM::System& system, const SpacetimeForce& force) = 0;
     /// Add forces and energy parameter derivatives, and return the energy.
