@@ -25,7 +25,7 @@ public:
     void copyParametersToContext(OpenMM::ContextImpl& context, const SpacetimeForce& force) override;
 
 private:
-    class ForceInfo;
+    class ForceInfo;  // NOLINT(cppcoreguidelines-virtual-class-destructor): its base is OpenMM's
     void initializeReals(OpenMM::ComputeArray& array, size_t size, const std::string& name, int components = 1);
     void uploadReals(OpenMM::ComputeArray& array, const std::vector<double>& contents);
     template <class T>

@@ -23,7 +23,7 @@ static const int INCLUDE_FORCES = 1, INCLUDE_ENERGY = 2, INCLUDE_DERIVATIVES = 4
  * Keeps the particles of each walker together when OpenMM wraps molecules into the box. Where the force is evaluated in a Context of its own, as by
  * CustomCVForce, wrapped positions are all there is.
  */
-class CommonCalcSpacetimeForceKernel::ForceInfo final : public ComputeForceInfo {
+class CommonCalcSpacetimeForceKernel::ForceInfo : public ComputeForceInfo {  // NOLINT(cppcoreguidelines-virtual-class-destructor)
 public:
     explicit ForceInfo(const VariableSet& variables) : variables(variables) {}
     int getNumParticleGroups() override { return static_cast<int>(variables.getWalkers().size()); }

@@ -300,7 +300,8 @@ void Curve::save(const std::string& path, bool overwrite) const { writeFile(path
 
 Curve Curve::load(const std::string& path) {
     const std::string bytes = readFile(path);
-    return withPrefix("'" + path + "': ", [&] { return fromJson(parseJson(bytes)); });
+    const json j = withPrefix("'" + path + "': not a curve file: ", [&] { return parseJson(bytes); });
+    return withPrefix("'" + path + "': ", [&] { return fromJson(j); });
 }
 
 double scheduleAlpha(const std::string& schedule, double logSnr) {

@@ -128,7 +128,7 @@ std::unique_ptr<NetworkModel> NetworkModel::load(const std::string& path) {
         const json meta = parseJson(entry("model"));
         const json& network = meta.at("network");
         if (network.at("type") == "unet")
-            throw std::invalid_argument("it holds a denoiser of pictures, which ImageModel, or loadModel, opens");
+            throw std::invalid_argument("it holds a denoiser of pictures: ImageModel, or loadModel, opens it");
         const json& data = meta.at("data");
         if (network.at("type") != "mixture" || meta.at("prediction") != "x0")
             throw std::invalid_argument("it holds a network of type '" + network.at("type").get<std::string>() + "', expected 'mixture' with prediction x0");
