@@ -77,7 +77,10 @@ public:
         std::vector<State> state(n * n, Far);
         std::vector<bool> start(n * n, false);
         std::priority_queue<std::pair<double, int>, std::vector<std::pair<double, int>>, std::greater<>> heap;
-        auto point = [&](int k) { return Vector2d(low + h * (k % n), low + h * (k / n)); };
+        auto point = [&](int k) {
+            const int column = k % n, row = k / n;
+            return Vector2d(low + h * column, low + h * row);
+        };
         for (int k = 0; k < n * n; k++) {
             const Vector2d d = point(k) - a;
             if (d.norm() > 8 * h)
@@ -541,7 +544,7 @@ TEST(DensityGeodesic, SameSeedSamePath) {
 TEST(DensityGeodesic, BadInput) {
     const AnalyticDensity plane = halfPlane();
     const Vector2d a(-1, 1), b(1, 0.5);
-    auto solve = [](const DensityField& field, const VectorXd& a, const VectorXd& b, std::function<void(Options&)> change = {}) {
+    auto solve = [](const DensityField& field, const VectorXd& a, const VectorXd& b, const std::function<void(Options&)>& change = {}) {
         return [=, &field] {
             Options o;
             if (change)

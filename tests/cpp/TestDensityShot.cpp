@@ -157,7 +157,7 @@ TEST(DensityShot, StochasticFieldSharesNoiseWithinAStep) {
 TEST(DensityShot, BadInput) {
     const AnalyticDensity field = halfPlane();
     const Vector2d x(0, 1), v(1, 0);
-    auto run = [&](const VectorXd& x, const VectorXd& v, std::function<void(DensityShotOptions&)> change = {}) {
+    auto run = [&](const VectorXd& x, const VectorXd& v, const std::function<void(DensityShotOptions&)>& change = {}) {
         return [=, &field] {
             DensityShotOptions o = shot(1);
             if (change)

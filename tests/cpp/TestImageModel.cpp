@@ -57,7 +57,7 @@ protected:
     }
     void TearDown() override { fs::remove_all(folder); }
     std::string path(const std::string& name = "m.safetensors") const { return (folder / name).string(); }
-    std::unique_ptr<ImageModel> trained(int steps = 20, ImageShape shape = {8, 8, 1}, UnetShape unet = {1, 8, {1, 2}, 1, 16}) {
+    std::unique_ptr<ImageModel> trained(int steps = 20, ImageShape shape = {8, 8, 1}, const UnetShape& unet = {1, 8, {1, 2}, 1, 16}) {
         ImageTrainingOptions o = small(steps);
         o.unet = unet;
         trainImages(bars(64, shape), o, path());

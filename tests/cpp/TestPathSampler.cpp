@@ -156,7 +156,7 @@ TEST_F(PathSamplerTest, Records) {
     ASSERT_EQ(50u, sampler.getVariables().size());
     ASSERT_EQ(10u, sampler.getWorkProfile().size());
     for (int i = 0; i < 50; i++)
-        EXPECT_DOUBLE_EQ((i / 5 + 1) / 10.0, sampler.getS()[i]);
+        EXPECT_DOUBLE_EQ(0.1 * static_cast<int>(i / 5 + 1), sampler.getS()[i]);
     EXPECT_EQ(sampler.getWork(), sampler.getWorkProfile().back());
     EXPECT_EQ(vector<int>({19, 39, 49}), sampler.getEnergySteps());
     EXPECT_EQ(vector<int>({24, 49}), sampler.getFrameSteps());

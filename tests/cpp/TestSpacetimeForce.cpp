@@ -5,7 +5,6 @@
 #include <functional>
 
 using namespace OpenMM;
-using SpacetimePlugin::SpacetimeForce;
 using std::string;
 using std::vector;
 
@@ -561,8 +560,8 @@ TEST_F(SpacetimeForceTest, ForceAddedAfterTheContextIsAnError) {
     auto* force = new SpacetimeForce({0, 1}, {1, 1, 1, 1}, 300);
     force->addCoordinate(0, 0, 1.0);
     system.addForce(force);
-    for (auto call : vector<std::function<void()>>{[&] { force->getVariableValues(context); }, [&] { force->getStatistic(context); }, [&] { force->getBiasEnergy(context); },
-                                                   [&] { force->updateParametersInContext(context); }})
+    for (const auto& call : vector<std::function<void()>>{[&] { force->getVariableValues(context); }, [&] { force->getStatistic(context); }, [&] { force->getBiasEnergy(context); },
+                                                          [&] { force->updateParametersInContext(context); }})
         expectError<OpenMM::OpenMMException>(call, {"not part of the Context", "reinitialize"});
     context.reinitialize(true);
     EXPECT_NEAR(0.1, force->getVariableValues(context)[0], tolerance(1e-15, 1e-7));

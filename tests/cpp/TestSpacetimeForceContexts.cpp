@@ -24,7 +24,8 @@ struct Chains {
         vector<std::pair<int, int>> pairs;
         int perSide = static_cast<int>(std::ceil(std::cbrt(count)));
         for (int i = 0; i < count; i++) {
-            Vec3 corner(0.58 * (i % perSide), 0.58 * ((i / perSide) % perSide), 0.58 * (i / perSide / perSide));
+            const int x = i % perSide, y = i / perSide % perSide, z = i / perSide / perSide;
+            Vec3 corner(0.58 * x, 0.58 * y, 0.58 * z);
             const Vec3 shape[] = {Vec3(0, 0, 0), Vec3(0.15, 0, 0), Vec3(0.2, 0.14, 0), Vec3(0.3, 0.15, 0.12)};
             for (int k = 0; k < 4; k++) {
                 system.addParticle(15.0);
@@ -162,7 +163,7 @@ TEST_F(SpacetimeForceTest, MoleculesAreReorderedAndWrapped) {
             }
             if (i == 8) {
                 // Positions set by hand reset OpenMM's count of boxes without reordering.
-                vector<Vec3> again = state.getPositions();
+                const vector<Vec3>& again = state.getPositions();
                 context->setPositions(again);
                 compareOnReference(*context, *reference, 1 << 3, i);
             }
