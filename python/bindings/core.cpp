@@ -125,6 +125,8 @@ void bindKind(nb::class_<Variable>& one, nb::class_<Variables>& many, const std:
 }  // namespace
 
 NB_MODULE(_core, m) {
+    // What a script still holds when Python ends is not a leak worth a page of text.
+    nb::set_leak_warnings(false);
     m.doc() = "Collective variables, posterior models, curves, geodesics and networks (C++ core of openmmspacetime).";
 
     nb::class_<Frame>(m, "Frame", "Sites that are superposed on a reference before a position is read off; made by Variables.positions.")

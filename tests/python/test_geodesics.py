@@ -76,9 +76,12 @@ def testBatchAgreesWithSingleCallsAndSurvivesBadPairs(grid):
     assert "same point" in batch[4].error
     one = st.geodesics(grid, a[2], b[2], points=33)[0]
     assert np.array_equal(one.curve.eta, batch[2].results[0].curve.eta)
-    with pytest.warns(UserWarning, match="pair 4"):
-        d = st.distance(grid, a, b, points=33)
-    assert np.isnan(d[4]) and np.all(d[[0, 1, 2, 3, 5]] > 0)
+    d = st.distance(grid, a, b, points=33)
+    assert d[4] == 0 and np.all(d[[0, 1, 2, 3, 5]] > 0)
+    x = np.random.default_rng(1).normal(size=(500, 1))
+    with pytest.warns(UserWarning, match="pair 1"):
+        d = st.distance(st.EmpiricalModel(x, st.Variables.numbers(["x"])), [[0.0], [0.0]], [[0.5], [99.0]])
+    assert d[0] > 0 and np.isnan(d[1])
 
 
 def testFurtherStartsFindASecondMinimum(grid):

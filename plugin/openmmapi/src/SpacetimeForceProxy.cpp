@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <typeinfo>
+#include <utility>
 #include <vector>
 
 using namespace OpenMM;
@@ -42,6 +43,28 @@ static void append(const string& text, vector<double>& numbers) {
         numbers.push_back(number);
         position = parsed.ptr + 1;
     }
+}
+
+// Characters with a meaning in XML stand as %XX in names: OpenMM's parser loses what follows their entities at the end of a value.
+static const std::pair<char, const char*> SPECIAL[] = {{'%', "%25"}, {'<', "%3C"}, {'>', "%3E"}, {'&', "%26"}, {'"', "%22"}, {'\'', "%27"}};
+
+static string encode(const string& name) {
+    string result;
+    for (const char c : name) {
+        const auto* special = std::find_if(std::begin(SPECIAL), std::end(SPECIAL), [&](const auto& s) { return s.first == c; });
+        result += special == std::end(SPECIAL) ? string(1, c) : special->second;
+    }
+    return result;
+}
+
+static string decode(const string& name) {
+    string result;
+    for (size_t i = 0; i < name.size(); i++) {
+        const auto* special = std::find_if(std::begin(SPECIAL), std::end(SPECIAL), [&](const auto& s) { return name.compare(i, 3, s.second) == 0; });
+        result += special == std::end(SPECIAL) ? name[i] : special->first;
+        i += special == std::end(SPECIAL) ? 0 : 2;
+    }
+    return result;
 }
 
 SpacetimeForceProxy::SpacetimeForceProxy() : SerializationProxy("SpacetimeForce") {}
@@ -83,7 +106,7 @@ void SpacetimeForceProxy::serialize(const void* object, SerializationNode& node)
     for (int i = 0; i < force.getNumVariables(); i++) {
         int p1, p2, p3, p4, axis, frame;
         double period, shift, scale;
-        auto create = [&](const char* kind) -> SerializationNode& { return variables.createChildNode(kind).setStringProperty("name", force.getVariableName(i)); };
+        auto create = [&](const char* kind) -> SerializationNode& { return variables.createChildNode(kind).setStringProperty("name", encode(force.getVariableName(i))); };
         auto setScale = [&](SerializationNode& child) { child.setDoubleProperty("shift", shift).setDoubleProperty("scale", scale); };
         switch (force.getVariableType(i)) {
         case SpacetimeForce::Torsion:
@@ -174,7 +197,7 @@ void* SpacetimeForceProxy::deserialize(const SerializationNode& node) const {
     }
     for (auto& child : childrenOf("Variables")) {
         const string& kind = child.getName();
-        const string& name = child.getStringProperty("name");
+        const string name = decode(child.getStringProperty("name"));
         auto site = [&](const char* key) { return child.getIntProperty(key); };
         auto number = [&](const char* key) { return child.getDoubleProperty(key); };
         if (kind == "Torsion")
