@@ -84,7 +84,7 @@ def command(what, directory, rng, numPaths):
     if what == "training":
         import openmmspacetime.program
 
-        train = ["train", str(SAMPLES), "--variables", "phi:torsion,psi:torsion", "--out", str(directory/"model.safetensors"), "--steps", "3000", "--components", "32", "--points", "4096",
+        train = ["train", str(SAMPLES), "--variables", "phi:torsion,psi:torsion", "--out", str(directory/"model.safetensors"), "--steps", str(200*numPaths), "--components", "32", "--points", "4096",
                  "--batch", "128", "--threads", "1", "--quiet", "--resume", "--overwrite"]
         return ["sh", "-c", 'echo ready; exec "$0" "$@"', openmmspacetime.program.path(), *train]
     return [sys.executable, __file__, "--child", str(directory), "--what", what, "--paths", str(numPaths), "--processes", str(rng.choice((1, 2)))]
@@ -157,8 +157,9 @@ def killResumed(what, kills, rng, directory, numPaths):
     _, seconds = live(command(what, whole, random.Random(1), numPaths), whole, None, True)
     print(f"{what}: left alone, {seconds:.1f} s", flush=True)
     done = 0
-    # Short enough that there is work left for all of them: about half of it is done when the last one comes.
-    while done < kills and live(command(what, cut, rng, numPaths), cut, rng.uniform(0, seconds/kills), rng.random() < 0.5)[0]:
+    # Short enough that there is work left for all of them: about half of it is done when the last one comes. Training writes its checkpoint every five seconds.
+    longest = seconds/kills if what == "sampling" else 10.0
+    while done < kills and live(command(what, cut, rng, numPaths), cut, rng.uniform(0, longest), rng.random() < 0.5)[0]:
         done += 1
         if done % 10 == 0 or done == kills:
             complete = f", {len(list(cut.glob('path-*.npz')))} paths complete" if what == "sampling" else f", checkpoint: {'yes' if any(cut.glob('*.checkpoint')) else 'no'}"
