@@ -37,7 +37,8 @@ def main() -> int:
         ours = sorted(p.relative_to(ROOT).as_posix() for p in files if ROOT in p.parents and ".venv" not in p.parts and build not in p.parents)
         digest = hashlib.sha256(version.encode())
         for file in ours:
-            digest.update(hashlib.sha256((ROOT/file).read_bytes()).digest())
+            # Comments change nothing, but where they speak to clang-tidy.
+            digest.update(hashlib.sha256(re.sub(rb"//(?![^\n]*NOLINT)[^\n]*", b"", (ROOT/file).read_bytes())).digest())
         hashes[name] = digest.hexdigest()[:16]
         if passed.get(name) != hashes[name]:
             due.append(name)

@@ -16,7 +16,7 @@ inline std::string text(double value) {
     return out.str();
 }
 
-/// Text from outside as it may stand in a message: control characters, and bytes that are no UTF-8, as \xNN; at most 2,000 bytes of it.
+/// Text from outside as it may stand in a message: control characters, and bytes that are no UTF-8, in hexadecimal; at most 2,000 bytes of it.
 std::string printable(const std::string& message);
 
 /// Whether the bytes are UTF-8, as JSON and Python want their text.
