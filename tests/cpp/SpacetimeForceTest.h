@@ -286,7 +286,7 @@ protected:
         context->setParameter("spacetime_s", s);
         reference->setParameter("spacetime_s", s);
         Evaluation expected = evaluate(*reference, positions);
-        ASSERT_GT(norm(expected.forces), 1.0);
+        ASSERT_GT(norm(expected.forces), 0.01);
         expectSame(evaluate(*context, positions), expected, tolerance());
         if (tested.isDouble)
             checkFiniteDifferences(*context, positions);

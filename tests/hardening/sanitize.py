@@ -17,7 +17,8 @@ import sys
 import time
 
 LABELS = "^(core|diffusion|openmm|reference)$"
-SETTINGS = {"ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1",
+# The quarantine is small because a test measures memory.
+SETTINGS = {"LSAN_OPTIONS": f"suppressions={pathlib.Path(__file__).resolve().parent}/lsan.txt:print_suppressions=0", "ASAN_OPTIONS": "quarantine_size_mb=16:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1",
             "TSAN_OPTIONS": "second_deadlock_stack=1"}
 
 
