@@ -68,7 +68,7 @@ test-python: build $(OPS)/.packages
 test: test-cpp test-python
 
 # clang-tidy looks at the sources that changed, or whose headers did, since they passed: tests/lint/tidy.json, which is committed, knows.
-CPP := $(shell git ls-files 'plugin/*.cpp' 'plugin/*.h' 'platforms/*.cpp' 'platforms/*.h' 'python/bindings/*.cpp' 'python/bindings/*.h' 'tests/cpp/*' 'examples/*.cpp' 2>/dev/null | grep -E '\.(cpp|h)$$')
+CPP := $(shell git ls-files 'plugin/*.cpp' 'plugin/*.h' 'platforms/*.cpp' 'platforms/*.h' 'python/bindings/*.cpp' 'python/bindings/*.h' 'tests/cpp/*' 'tests/fuzz/*' 'examples/*.cpp' 2>/dev/null | grep -E '\.(cpp|h)$$')
 lint: build
 	@$(PY) -m ruff check
 	@set -o pipefail; $(PY) -m mypy --python-executable $(PY) --cache-dir build/mypy | sed 's|.*site-packages/openmmspacetime/|python/openmmspacetime/|'

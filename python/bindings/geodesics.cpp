@@ -87,7 +87,8 @@ void bindGeodesics(nb::module_& m) {
 
     nb::class_<BatchResult>(m, "BatchResult", "One pair of a batch: its solutions, best first, or why there are none.")
         .def_ro("results", &BatchResult::results, "GeodesicResult of every winding or start of this pair, the best one first; empty where it could not be solved.")
-        .def_ro("error", &BatchResult::error, "What went wrong with this pair, '' where nothing did.");
+        .def_ro("error", &BatchResult::error, "What went wrong with this pair, '' where nothing did.")
+        .def_ro("same", &BatchResult::same, "Whether both ends are one point to rounding: no curve joins them, and their distance is 0.");
     m.def(
         "geodesicBatch",
         [](const PosteriorModel& model, nb::handle etaA, nb::handle etaB, GeodesicOptions options, const nb::object& progress) {

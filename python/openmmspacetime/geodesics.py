@@ -287,11 +287,8 @@ def distance(model: _core.PosteriorModel, a, b, logSnr: float = 4.0, points: int
     # The step that meets this tolerance is taken, so that the length is right to far more digits.
     options.setdefault("tolerance", 1e-4)
     batch = geodesicsOfPairs(model, a, b, logSnr, threads=threads, progress=progress, points=points, **options)
-    values = np.array([pair.results[0].measure.lengthExtrapolated if pair.results else np.nan for pair in batch])
-    etaA, etaB = (_ends(model.variables, x, logSnr, "a") for x in (a, b))
-    same = np.linalg.norm(etaA-etaB, axis=1) <= 1e-12*(1+np.linalg.norm(etaA, axis=1))
-    values[same] = 0.0
-    failed = [i for i, pair in enumerate(batch) if not pair.results and not same[i]]
+    values = np.array([pair.results[0].measure.lengthExtrapolated if pair.results else 0.0 if pair.same else np.nan for pair in batch])
+    failed = [i for i, pair in enumerate(batch) if not pair.results and not pair.same]
     if failed:
         warnings.warn(f"no distance for {len(failed)} of {len(batch)} pairs; pair {failed[0]}: {batch[failed[0]].error}", stacklevel=2)
     loose = [i for i, pair in enumerate(batch) if pair.results and not pair.results[0].converged]

@@ -140,9 +140,9 @@ std::vector<GeodesicResult> onSurrogate(const PosteriorModel& surrogate, const V
     }
 }
 
-}  // namespace
-
 bool samePoint(const VectorXd& etaA, const VectorXd& etaB) { return (etaA - etaB).norm() <= 1e-12 * (1 + etaA.norm()); }
+
+}  // namespace
 
 std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const VectorXd& etaA, const VectorXd& etaB, const GeodesicOptions& options) {
     checkOptions(model, options);
@@ -267,6 +267,7 @@ std::vector<BatchResult> geodesicBatch(const PosteriorModel& model, const Matrix
         o.threads = 1;
         o.progress = [&stop](double) { return !stop; };
         try {
+            batch[k].same = samePoint(etaA.col(k), etaB.col(k));
             batch[k].results = geodesic(model, etaA.col(k), etaB.col(k), o);
         }
         catch (const std::invalid_argument& e) {

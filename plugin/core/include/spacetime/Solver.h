@@ -78,10 +78,8 @@ std::vector<GeodesicResult> geodesic(const PosteriorModel& model, const Eigen::V
 struct BatchResult {
     std::vector<GeodesicResult> results;
     std::string error;
+    bool same = false;  ///< both ends are one point to rounding: no curve joins them, and their distance is 0
 };
-
-/// Whether two points are one to rounding, so that no curve joins them; their distance is 0.
-bool samePoint(const Eigen::VectorXd& etaA, const Eigen::VectorXd& etaB);
 
 /// Geodesics between the columns of two matrices of natural parameters [m x pairs], options.threads of them at a time.
 /// Bad pairs do not stop the others. `progress` gets the share of pairs done.
