@@ -10,7 +10,7 @@ BUILD := build/make
 # Platforms on which the tests of the force must run; where one cannot, they fail instead of being skipped.
 REQUIRED_PLATFORMS ?= Reference,CPU,OpenCL
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev clang-format clang-tidy opencl-headers ocl-icd-libopencl1 pocl-opencl-icd fonts-noto-color-emoji doxygen locales
+APT := g++ cmake ninja-build ccache python3 python3-dev python3-venv libeigen3-dev libboost-program-options-dev libgtest-dev nlohmann-json3-dev zlib1g-dev libstb-dev libturbojpeg0-dev clang-format clang-tidy opencl-headers ocl-icd-libopencl1 pocl-opencl-icd fonts-noto-color-emoji doxygen locales
 SOURCES := $(shell find CMakeLists.txt cmake plugin platforms python tests/cpp pyproject.toml -type f -not -name '*.pyc' 2>/dev/null)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
@@ -18,15 +18,15 @@ export CCACHE_DIR ?= $(CURDIR)/build/ccache
 .DEFAULT_GOAL := build
 
 # What Debian provides; nothing is asked for where everything is there.
-install-system: build/.system
-build/.system:
-	@mkdir -p build
-	@missing=""; for p in $(APT); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q "ok installed" || missing="$$missing $$p"; done; \
+INSTALL = mkdir -p build; missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q "ok installed" || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 	    if [ -n "$(OFFLINE)" ]; then echo "OFFLINE=1, but these Debian packages are missing:$$missing" >&2; exit 2; fi; \
 	    echo "installing Debian packages:$$missing"; \
 	    $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing > build/apt.log || { tail build/apt.log; exit 1; }; \
 	fi
+install-system: build/.system
+build/.system:
+	@$(call INSTALL,$(APT))
 	@touch $@
 
 # The Python environment with OpenMM, LibTorch and the build tools. Beside it OpenMM for CUDA 12, against which tests hold the CUDA library.
@@ -135,7 +135,7 @@ HARDENING_APT := clang libclang-rt-14-dev valgrind
 SANITIZED = cmake -S . -B $(1) -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(PY) -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DSPACETIME_BUILD_PYTHON=OFF -DSPACETIME_BUILD_TORCH=OFF '-DSPACETIME_SANITIZE=$(2)' $(3) > $(1).log || { cat $(1).log; exit 1; }
 build/.hardening: $(VENV)/.packages
-	@$(if $(OFFLINE),,$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(HARDENING_APT) > build/apt.log || { tail build/apt.log; exit 1; })
+	@$(call INSTALL,$(HARDENING_APT))
 	@touch $@
 
 fuzz: build/.hardening

@@ -139,8 +139,6 @@ private:
 
 }  // namespace
 
-void checkXml(const string& text) { Scanner(text).run(); }
-
 XmlEnvelope::XmlEnvelope(const string& kind) {
     EnvelopeProxy::instance().kind = kind;
     EnvelopeProxy::instance().found.clear();
@@ -149,7 +147,7 @@ XmlEnvelope::XmlEnvelope(const string& kind) {
 string XmlEnvelope::wrapped(const string& text) const {
     if (text.find('<') == string::npos)
         EnvelopeProxy::instance().found = "something else";
-    checkXml(text);
+    Scanner(text).run();
     return "<Envelope type=\"SpacetimeEnvelope\">" + text.substr(declarationEnd(text)) + "</Envelope>";
 }
 

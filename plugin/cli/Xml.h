@@ -11,16 +11,13 @@
 
 namespace Spacetime {
 
-/// Throws std::invalid_argument where a text is not XML as OpenMM writes it: elements with attributes in quotes, balanced, at most 64 levels deep, without text
-/// between them. OpenMM's parser, which trusts its input, reads beyond the end of some others.
-void checkXml(const std::string& text);
-
 /// The object that an XML file holds, wrapped so that `kind`, the end of its type, is looked at where OpenMM uses it: OpenMM takes the object of whatever type a
 /// file names for the one that is asked for.
 class XmlEnvelope {
 public:
     explicit XmlEnvelope(const std::string& kind);
-    /// What the envelope makes of the text of a file.
+    /// What the envelope makes of the text of a file. Throws std::invalid_argument where that is not XML as OpenMM writes it: elements with attributes in quotes,
+    /// balanced, at most 64 levels deep, without text between them. OpenMM's parser, which trusts its input, reads beyond the end of some others.
     std::string wrapped(const std::string& text) const;
     /// The type that came where it is another, "" where it was the right one.
     const std::string& found() const;

@@ -197,6 +197,7 @@ def main():
         return 0
     rng = random.Random(arguments.seed)
     directory = arguments.dir or pathlib.Path(tempfile.mkdtemp())
+    directory.mkdir(parents=True, exist_ok=True)
     good = [killWriting(arguments.kills, rng, directory) if what == "writing" else killResumed(what, arguments.kills, rng, directory, arguments.paths or 4*arguments.kills)
             for what in arguments.what]
     return 0 if all(good) else 1

@@ -80,9 +80,9 @@ def models():
 def pictures():
     pixels = np.random.default_rng(1).integers(0, 256, size=(5, 6, 4)).astype(np.uint8)
     for name, mode, options in [("png", "RGBA", {}), ("png", "P", {}), ("png", "L", {}), ("png", "1", {}), ("png", "I;16", {}), ("jpeg", "RGB", {}),
-                                ("jpeg", "L", {"progressive": True}), ("bmp", "RGB", {}), ("gif", "P", {}), ("tga", "RGBA", {"rle": True}), ("ppm", "RGB", {}), ("ppm", "L", {})]:
+                                ("jpeg", "L", {"progressive": True}), ("jpeg", "CMYK", {}), ("bmp", "RGB", {}), ("gif", "P", {}), ("tga", "RGBA", {"rle": True}), ("ppm", "RGB", {}), ("ppm", "L", {})]:
         buffer = io.BytesIO()
-        image = Image.fromarray(pixels).convert(mode) if mode != "I;16" else Image.fromarray(pixels[..., 0].astype(np.uint16)*257)
+        image = Image.fromarray(pixels).convert("RGB" if mode == "CMYK" else "RGBA").convert(mode) if mode != "I;16" else Image.fromarray(pixels[..., 0].astype(np.uint16)*257)
         image.save(buffer, format=name, **options)
         put("picture", f"{mode.replace(';', '')}.{name}", buffer.getvalue())
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Full disks, folders that cannot be written, files that cannot be read, devices that are not there: one clear line, nothing half written, nothing lost."""
+import errno
 import os
 import pickle
 import resource
@@ -71,6 +72,84 @@ def testFullDiskAndUnwritableFolders(tmp_path, samples, command, name):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     complains(run(*commands(samples, f"{UNWRITABLE}/{name}")[command]), f"{UNWRITABLE}/{name}")
     complains(run(*commands(samples, tmp_path/"no"/"such"/name)[command]), str(tmp_path/"no"/"such"))
+
+
+def onSmallDisk(tmp_path, kilobytes, body):
+    """Runs a function of this module on a disk of that size, mounted where this process alone sees it, and fails as it does."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0:
+        pytest.skip("this machine lets nobody mount a file system of his own")
+    disk = tmp_path/"disk"
+    disk.mkdir()
+    script = f"import sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_faults; test_faults.{body.__name__}(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))"
+    words = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=$0k none "$1" && shift && exec "$@"', str(kilobytes), disk, sys.executable, "-c", script, os.path.dirname(__file__), disk, tmp_path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout+done.stderr
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def fill(folder):
+    with pytest.raises(OSError, match="No space left"), open(folder/"filler", "wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(512))
+
+
+def writeOnFullDisk(disk, tmp_path):
+    for command, name in ("geodesic", "a.json"), ("train", "a.safetensors"), ("density", "d.json"), ("encode", "a.npy"):
+        words = commands(tmp_path/"samples.npz", disk/name)[command]
+        assert run(*words)[0] in (0, 1)
+        fill(disk)
+        before = files(disk)
+        complains(run(*words), f"'{disk/name}'", "space")
+        assert files(disk) == before
+        (disk/"filler").unlink()
+        assert run(*words)[0] in (0, 1)  # and with room again it works
+        assert sorted(files(disk)) == sorted(set(before)-{"filler"})
+
+
+def oneParticle():
+    """A simulation of one particle, and the force in it."""
+    force = st.SpacetimeForce(s=[0, 1], eta=[[1.0, 0.0], [0.0, 1.0]], temperature=300)
+    force.addCoordinate(0, 0, period=1.0, name="x")
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addForce(force)
+    topology = openmm.app.Topology()
+    topology.addAtom("C", openmm.app.Element.getBySymbol("C"), topology.addResidue("X", topology.addChain()))
+    simulation = openmm.app.Simulation(topology, system, openmm.LangevinMiddleIntegrator(300, 10, 0.01), openmm.Platform.getPlatformByName("Reference"))
+    simulation.context.setPositions([[0.0, 0, 0]])
+    return simulation, force
+
+
+def sampleOnFullDisk(disk, tmp_path):
+    simulation, force = oneParticle()
+    sampler = st.PathSampler(simulation, force, numPaths=30, steps=400, equilibrationSteps=0, frameStride=2, seed=5, progress=False)
+    with pytest.raises(OSError, match=r"[0-9]+ of 30 paths are complete.*resume=True") as error:
+        sampler.run(disk/"paths")
+    assert error.value.errno == errno.ENOSPC
+    complete = {name: bytes_ for name, bytes_ in files(disk/"paths").items() if name.startswith("path-")}
+    assert len(complete) > 5 and not any(name.startswith(".tmp") for name in files(disk/"paths"))
+    subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+    sampler.run(disk/"paths", resume=True)
+    sampler.run(tmp_path/"whole")
+    now, whole = files(disk/"paths"), files(tmp_path/"whole")
+    assert all(now[name] == bytes_ for name, bytes_ in complete.items())
+    assert sorted(now) == sorted(whole)
+    for name in sorted(set(whole)-{"paths.csv", "ensemble.json"}):  # which hold wall times, as does "seconds" of every path
+        if name.endswith(".npz"):
+            with np.load(disk/"paths"/name) as x, np.load(tmp_path/"whole"/name) as y:
+                assert x.files == y.files and all(x[key].tobytes() == y[key].tobytes() for key in x.files if key != "seconds"), name
+        else:
+            assert now[name] == whole[name], name
+
+
+@pytest.mark.parametrize("body", [writeOnFullDisk, sampleOnFullDisk])
+def testDiskWithoutRoom(tmp_path, samples, body):
+    """A real file system that is full, in place of a limit on files."""
+    (tmp_path/"samples.npz").write_bytes(samples.read_bytes())
+    onSmallDisk(tmp_path, 400, body)
 
 
 def testUnreadableFiles(tmp_path, samples):
@@ -162,15 +241,7 @@ def testOpeningAFileNeverRunsCode(tmp_path, samples):
     with pytest.raises(ValueError):
         st.readImages(tmp_path/"s.npy")
     # A folder of paths: its record, and the arrays of a path.
-    force = st.SpacetimeForce(s=[0, 1], eta=[[1.0, 0.0], [0.0, 1.0]], temperature=300)
-    force.addCoordinate(0, 0, period=1.0, name="x")
-    system = openmm.System()
-    system.addParticle(1.0)
-    system.addForce(force)
-    topology = openmm.app.Topology()
-    topology.addAtom("C", openmm.app.Element.getBySymbol("C"), topology.addResidue("X", topology.addChain()))
-    simulation = openmm.app.Simulation(topology, system, openmm.LangevinMiddleIntegrator(300, 10, 0.01), openmm.Platform.getPlatformByName("Reference"))
-    simulation.context.setPositions([[0.0, 0, 0]])
+    simulation, force = oneParticle()
     st.PathSampler(simulation, force, numPaths=1, steps=20, equilibrationSteps=0, progress=False).run(tmp_path/"paths")
     record = next((tmp_path/"paths").glob("path-*.npz"))
     with np.load(record) as data:

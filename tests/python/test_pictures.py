@@ -67,6 +67,39 @@ def testTruncatedFiles(tmp_path):
                 st.readImage(cut)
 
 
+@pytest.mark.parametrize("options", [{"progressive": True}, {"quality": 60, "subsampling": 2}, {"mode": "CMYK"}, {"mode": "L", "progressive": True}])
+def testKindsOfJpeg(tmp_path, options):
+    """Kinds of JPEG that a camera, a scanner or a printer makes, as Pillow decodes them."""
+    options = dict(options)
+    h, w = np.mgrid[0:24, 0:17]/24
+    picture = Image.fromarray(np.rint(255*np.stack([h, w, 0.5 + 0*h], axis=-1)).astype(np.uint8)).convert(options.pop("mode", "RGB"))
+    path = tmp_path/"picture.jpg"
+    picture.save(path, **{"quality": 95, **options})
+    opened = Image.open(path)
+    assert np.abs(st.readImage(path, channels=3) - np.asarray(opened.convert("RGB"))/255).max() < 0.02
+    assert st.readImage(path).shape[2] == (1 if opened.mode == "L" else 3)
+
+
+def testDamagedJpeg(tmp_path):
+    """A byte that is changed gives the same picture, another picture of the same size, or one line that says what is wrong."""
+    path = tmp_path/"picture.jpg"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(path)
+    whole, refused = bytearray(path.read_bytes()), []
+    for at in range(0, len(whole), 23):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xff]) + whole[at + 1:])
+        try:
+            assert np.isfinite(st.readImage(path)).all()
+        except ValueError as e:
+            assert str(e).startswith(f"picture '{path}': ") and "\n" not in str(e)
+            refused.append(str(e))
+    assert any("damaged" in m for m in refused)
+    # What a decoder makes up in the place of what is missing is no picture.
+    scan = whole.index(b"\xff\xda") + 14
+    path.write_bytes(whole[:scan + 200] + b"\xff\xd9")
+    with pytest.raises(ValueError, match="cut off"):
+        st.readImage(path)
+
+
 def testFilesThatAreNoPictures(tmp_path):
     for name, data in {"empty.png": b"", "text.png": b"hello, I am a text\n" * 20, "webp.png": b"RIFF\x00\x00\x00\x00WEBPVP8 " + bytes(100)}.items():
         (tmp_path / name).write_bytes(data)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Files.h"
 #include "spacetime/Json.h"
+#include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <fcntl.h>
 #include <fstream>
@@ -25,22 +27,49 @@ std::string readFile(const std::string& path) {
     return bytes;
 }
 
+namespace {
+
+bool writeAll(int file, const std::string& bytes) {
+    for (size_t at = 0; at < bytes.size();) {
+        const ssize_t n = write(file, bytes.data() + at, bytes.size() - at);
+        if (n < 0 && errno != EINTR)
+            return false;
+        at += n > 0 ? n : 0;
+    }
+    return true;
+}
+
+/// Writes a file that gets its name when it is complete. A nameless one has none before, so that a process which is killed leaves nothing behind;
+/// not every file system can do that.
+bool writeWhole(const std::string& path, const std::string& bytes, bool nameless) {
+    static std::atomic<unsigned> count{0};
+    const std::string temporary = path + ".part" + std::to_string(getpid()) + "-" + std::to_string(count++);
+    const std::string folder = path.substr(0, path.rfind('/') + 1);
+#ifdef O_TMPFILE
+    const int file =
+        nameless ? open(folder.empty() ? "." : folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666) : open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+#else
+    const int file = nameless ? -1 : open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+#endif
+    if (file < 0)
+        return false;
+    // On the disk before it has its name: a power cut leaves the old file or the new one, not an empty one.
+    bool good = writeAll(file, bytes) && fsync(file) == 0;
+    if (nameless && good)
+        good = linkat(AT_FDCWD, ("/proc/self/fd/" + std::to_string(file)).c_str(), AT_FDCWD, temporary.c_str(), AT_SYMLINK_FOLLOW) == 0;
+    good = close(file) == 0 && good && std::rename(temporary.c_str(), path.c_str()) == 0;
+    if (!good)
+        std::remove(temporary.c_str());
+    return good;
+}
+
+}  // namespace
+
 void writeFile(const std::string& path, const std::string& bytes, bool overwrite) {
     if (!overwrite && access(path.c_str(), F_OK) == 0)
         throw std::invalid_argument("'" + path + "' exists: choose another name or pass --overwrite");
-    const std::string temporary = path + ".part" + std::to_string(getpid());
-    std::ofstream out(temporary, std::ios::binary);
-    out.write(bytes.data(), bytes.size());
-    out.close();
-    // On the disk before it has its name: a power cut leaves the old file or the new one, not an empty one.
-    const int file = open(temporary.c_str(), O_RDONLY | O_CLOEXEC);
-    const bool synced = file >= 0 && fsync(file) == 0;
-    if (file >= 0)
-        close(file);
-    if (!out || !synced || std::rename(temporary.c_str(), path.c_str()) != 0) {
-        std::remove(temporary.c_str());
+    if (!writeWhole(path, bytes, true) && !writeWhole(path, bytes, false))
         throw std::runtime_error("cannot write '" + path + "': check that the folder exists, is writable and has space");
-    }
 }
 
 void writeNpy(const std::string& path, const Eigen::MatrixXd& columns, bool overwrite) {

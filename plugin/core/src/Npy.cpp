@@ -81,7 +81,7 @@ NpyArray parseNpy(const std::string& bytes) {
     const char* data = bytes.data() + dataAt;
     if (kind == 'U' || kind == 'S') {
         result.isText = true;
-        for (size_t i = 0; i < width; i += kind == 'U' ? 4 : 1)
+        for (size_t i = 0; count > 0 && i < width; i += kind == 'U' ? 4 : 1)
             if (data[i] != '\0') {
                 if (kind == 'U' && (data[i + 1] || data[i + 2] || data[i + 3] || (data[i] & 0x80)))
                     fail("expected ASCII text");

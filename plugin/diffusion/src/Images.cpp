@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <turbojpeg.h>
 
 namespace fs = std::filesystem;
 using Eigen::Index;
@@ -78,7 +79,51 @@ void checkChunks(const std::string& bytes) {
     }
 }
 
+/// Whether a picture of this size can be read, and can be in a file of so many bytes.
+void checkSize(int height, int width, size_t bytes) {
+    if (width < 1 || height < 1)
+        fail("the picture has no pixels");
+    const std::int64_t claimed = static_cast<std::int64_t>(width) * height;
+    if (claimed > MostPixels)
+        fail("too large: " + std::to_string(height) + " x " + std::to_string(width) + ", expected at most " + std::to_string(MostPixels >> 20) + " megapixels");
+    if (claimed > SmallPicture && claimed / MostPixelsPerByte > static_cast<std::int64_t>(bytes))
+        fail("the file claims " + std::to_string(height) + " x " + std::to_string(width) + " pixels, which its " + std::to_string(bytes) + " bytes cannot hold");
+}
+
+Picture decodeJpeg(const std::string& bytes) {
+    const std::unique_ptr<void, int (*)(tjhandle)> decoder(tjInitDecompress(), tjDestroy);
+    if (decoder == nullptr)
+        throw std::bad_alloc();
+    auto complain = [&](const std::string& what) {
+        const std::string reason = tjGetErrorStr2(decoder.get());
+        fail(reason.find("remature end") != std::string::npos ? "the picture is cut off: the file ends within its data" : what + " (" + reason + ")");
+    };
+    const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
+    Picture p;
+    int subsampling = 0, space = 0;
+    if (tjDecompressHeader3(decoder.get(), data, bytes.size(), &p.width, &p.height, &subsampling, &space) != 0)
+        complain(std::string("not a ") + Formats + " picture");
+    checkSize(p.height, p.width, bytes.size());
+    const bool inks = space == TJCS_CMYK || space == TJCS_YCCK;
+    p.channels = space == TJCS_GRAY ? 1 : 3;
+    const int format = inks ? TJPF_CMYK : space == TJCS_GRAY ? TJPF_GRAY : TJPF_RGB, stored = tjPixelSize[format];
+    const size_t pixels = static_cast<size_t>(p.width) * p.height;
+    std::vector<unsigned char> values(pixels * stored);
+    // What the library calls a warning is data that it had to make up.
+    if (tjDecompress2(decoder.get(), data, bytes.size(), values.data(), p.width, 0, p.height, format, TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS | TJFLAG_ACCURATEDCT) != 0)
+        complain("the picture is damaged");
+    p.values.resize(pixels * p.channels);
+    for (size_t i = 0; i < p.values.size(); i++) {
+        const unsigned char* pixel = &values[i / p.channels * stored];
+        const float value = pixel[i % p.channels] / 255.0f;
+        p.values[i] = inks ? value * (pixel[3] / 255.0f) : value;  // inks are stored as what they let through
+    }
+    return p;
+}
+
 Picture decode(const std::string& bytes) {
+    if (bytes.compare(0, 3, "\xff\xd8\xff") == 0)
+        return decodeJpeg(bytes);
     const stbi_io_callbacks callbacks = {Source::read, Source::skip, Source::eof};
     auto reason = [] {
         const char* given = stbi_failure_reason();
@@ -91,13 +136,7 @@ Picture decode(const std::string& bytes) {
     Source header{bytes};
     if (stbi_info_from_callbacks(&callbacks, &header, &p.width, &p.height, &p.channels) == 0)
         fail(std::string("not a ") + Formats + " picture (" + reason() + ")");
-    if (p.width < 1 || p.height < 1)
-        fail("the picture has no pixels");
-    const std::int64_t claimed = static_cast<std::int64_t>(p.width) * p.height;
-    if (claimed > MostPixels)
-        fail("too large: " + std::to_string(p.height) + " x " + std::to_string(p.width) + ", expected at most " + std::to_string(MostPixels >> 20) + " megapixels");
-    if (claimed > SmallPicture && claimed / MostPixelsPerByte > static_cast<std::int64_t>(bytes.size()))
-        fail("the file claims " + std::to_string(p.height) + " x " + std::to_string(p.width) + " pixels, which its " + std::to_string(bytes.size()) + " bytes cannot hold");
+    checkSize(p.height, p.width, bytes.size());
     Source forDepth{bytes}, source{bytes};
     const bool deep = stbi_is_16_bit_from_callbacks(&callbacks, &forDepth) != 0;
     const std::unique_ptr<void, void (*)(void*)> pixels(deep ? static_cast<void*>(stbi_load_16_from_callbacks(&callbacks, &source, &p.width, &p.height, &p.channels, 0))
