@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <memory>
 #include <random>
+#include <thread>
 
 using namespace Spacetime;
 using Eigen::MatrixXd;
@@ -379,6 +380,35 @@ TEST(Empirical, WeightsUnliftedAndBatches) {
         EXPECT_NEAR(m.nEff[i], 1 / p.square().sum(), 1e-6 / p.square().sum());
     }
     expectDerivatives(e, eta.col(7), 1e-5);
+}
+
+TEST(Models, OneModelInManyThreads) {
+    std::mt19937 rng(6);
+    std::normal_distribution<double> normal;
+    const MatrixXd samples = MatrixXd::NullaryExpr(2, 500, [&] { return normal(rng); });
+    MatrixXd grid(2, 400);
+    for (int k = 0; k < 400; k++)
+        grid.col(k) << 0.31 * (k / 20), 0.31 * (k % 20);
+    const Variables torsions({Variable::torsion("a"), Variable::torsion("b")});
+    const VectorXd weights = VectorXd::NullaryExpr(400, [&] { return normal(rng); });
+    const GaussianMixtureModel mixture = mixture2d();
+    const EmpiricalModel empirical(Variables({Variable::number("u"), Variable::torsion("t")}), samples, {}), product(torsions, grid, weights);
+    for (const PosteriorModel* model : std::initializer_list<const PosteriorModel*>{&mixture, &empirical, &product}) {
+        const MatrixXd eta = 0.3 * MatrixXd::Random(model->variables().numStatistics(), 30), direction = MatrixXd::Ones(eta.rows(), eta.cols());
+        const Moments expected = model->moments(eta, Order::Third, &direction);
+        std::vector<std::thread> threads;
+        std::vector<int> wrong(4, 0);
+        for (int t = 0; t < 4; t++)
+            threads.emplace_back([&, t] {
+                for (int round = 0; round < 20; round++) {
+                    const Moments m = model->moments(eta, Order::Third, &direction);
+                    wrong[t] += m.mu != expected.mu || m.psi != expected.psi;
+                }
+            });
+        for (std::thread& thread : threads)
+            thread.join();
+        EXPECT_EQ(wrong, std::vector<int>(4, 0));
+    }
 }
 
 TEST(Empirical, BinsKeepWeightAndMean) {

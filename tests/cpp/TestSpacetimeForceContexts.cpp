@@ -2,6 +2,7 @@
 // SpacetimeForce among what else a simulation consists of: walkers, reordered and wrapped molecules, other forces around it, integrators, barostats, checkpoints.
 #include "SpacetimeForceTest.h"
 #include <sstream>
+#include <thread>
 
 using namespace OpenMM;
 using SpacetimePlugin::SpacetimeForce;
@@ -397,6 +398,41 @@ TEST_F(SpacetimeForceTest, MinimizationFindsTheBiasedMinimum) {
         LocalEnergyMinimizer::minimize(*context, 0.01, 200);
         EXPECT_NEAR(s == 0 ? 0.3 : 0.6, force->getVariableValues(*context)[0], 1e-4);
     }
+}
+
+TEST_F(SpacetimeForceTest, ContextsInThreads) {
+    Chains chains(8);
+    SpacetimeForce* force = biasChains(chains);
+    chains.system.addForce(force);
+    const vector<Vec3> positions = minimized(chains.system, chains.positions);
+    const int numThreads = 3, numSteps = 30;
+    vector<std::unique_ptr<Context>> contexts;
+    for (int t = 0; t < numThreads; t++)
+        contexts.push_back(createContext(chains.system));
+    // What one thread alone finds, at values of s that differ from Context to Context.
+    auto run = [&](int t) {
+        Context& context = *contexts[t];
+        vector<double> found;
+        context.setPositions(positions);
+        context.setVelocities(vector<Vec3>(positions.size()));
+        for (int step = 0; step < numSteps; step++) {
+            context.setParameter("spacetime_s", (0.1 + 0.3 * t) + 0.005 * step);
+            context.getIntegrator().step(1);
+            found.push_back(force->getBiasEnergy(context));
+        }
+        return found;
+    };
+    vector<vector<double>> alone(numThreads), together(numThreads);
+    for (int t = 0; t < numThreads; t++)
+        alone[t] = run(t);
+    vector<std::thread> threads;
+    for (int t = 0; t < numThreads; t++)
+        threads.emplace_back([&, t] { together[t] = run(t); });
+    for (std::thread& thread : threads)
+        thread.join();
+    for (int t = 0; t < numThreads; t++)
+        for (int step = 0; step < numSteps; step++)
+            ASSERT_NEAR(alone[t][step], together[t][step], tolerance(1e-8, 1e-3) * (10 + std::fabs(alone[t][step]))) << "Context " << t << ", step " << step;
 }
 
 TEST_F(SpacetimeForceTest, EnergyAloneAndForcesAloneAgree) {
