@@ -388,7 +388,7 @@ TEST(Models, OneModelInManyThreads) {
     const MatrixXd samples = MatrixXd::NullaryExpr(2, 500, [&] { return normal(rng); });
     MatrixXd grid(2, 400);
     for (int k = 0; k < 400; k++)
-        grid.col(k) << 0.31 * (k / 20), 0.31 * (k % 20);
+        grid.col(k) << 0.31 * std::floor(0.05 * k), 0.31 * (k % 20);
     const Variables torsions({Variable::torsion("a"), Variable::torsion("b")});
     const VectorXd weights = VectorXd::NullaryExpr(400, [&] { return normal(rng); });
     const GaussianMixtureModel mixture = mixture2d();

@@ -27,7 +27,7 @@ def run(target, arguments):
     for folder in found, findings:
         folder.mkdir(parents=True, exist_ok=True)
     known, begin = set(findings.iterdir()), time.perf_counter()
-    command = [program, found, HERE/"corpus"/target, f"-runs={arguments.runs}", "-max_len=2048", "-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512",
+    command = [program, found, HERE/"corpus"/target, f"-runs={arguments.runs}", "-max_len=2048", f"-timeout={arguments.timeout}", "-rss_limit_mb=2048", "-malloc_limit_mb=512",
                "-print_final_stats=1", f"-artifact_prefix={findings}/", f"-dict={HERE}/keys.dict", f"-seed={arguments.seed}"]
     if arguments.minutes:
         command.append(f"-max_total_time={int(60*arguments.minutes)}")
@@ -61,6 +61,7 @@ def main():
     parser.add_argument("--runs", type=int, default=10_000_000)
     parser.add_argument("--minutes", type=float, help="stop each target after so many")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--timeout", type=int, default=10, help="seconds on the clock that a file may take: more on a machine that is busy")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--grow", action="store_true")
     arguments = parser.parse_args()
