@@ -15,6 +15,11 @@ using Eigen::VectorXd;
 using Order = PosteriorModel::Order;
 namespace fs = std::filesystem;
 
+namespace Spacetime {
+/// In the names of tests: gtest would print bytes.
+static void PrintTo(const Variables& v, std::ostream* out) { *out << v.numLifted() << " lifted, " << v.numUnlifted() << " unlifted"; }
+}  // namespace Spacetime
+
 namespace {
 
 Variables torsions() { return Variables({Variable::torsion("phi"), Variable::torsion("psi")}); }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The C++ tests under sanitizers and under valgrind; a table of what ran and what was found.
 
-    python sanitize.py --asan BUILD --tsan BUILD --valgrind BUILD [--jobs 2] [--only asan|tsan|valgrind]
+    python sanitize.py --asan BUILD --tsan BUILD --valgrind BUILD [--jobs 2] [--only asan|tsan|valgrind] [--labels core ...]
 
 Every test of the labels core, diffusion, openmm and reference runs. Left out are the labels torch (LibTorch is not instrumented and fills the log with what is not ours) and opencl, cuda, hip and cpu (drivers, and
 OpenMM's own threads); their tests are listed at the end.
@@ -11,15 +11,16 @@ import concurrent.futures
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import time
 
-LABELS = "^(core|diffusion|openmm|reference)$"
+HERE = pathlib.Path(__file__).resolve().parent
+LABELS = ["core", "diffusion", "openmm", "reference"]
 # The quarantine is small because a test measures memory.
-SETTINGS = {"LSAN_OPTIONS": f"suppressions={pathlib.Path(__file__).resolve().parent}/lsan.txt:print_suppressions=0", "ASAN_OPTIONS": "quarantine_size_mb=16:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1",
-            "TSAN_OPTIONS": "second_deadlock_stack=1"}
+SETTINGS = {"LSAN_OPTIONS": f"suppressions={HERE}/lsan.txt:print_suppressions=0",
+            "ASAN_OPTIONS": "quarantine_size_mb=16:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "second_deadlock_stack=1"}
 
 
 def tests(build):
@@ -31,9 +32,9 @@ def tests(build):
         yield test["name"], test.get("command", []), labels, environment
 
 
-def runAll(build, jobs, prefix=()):
+def runAll(build, labels, jobs, prefix=()):
     """Names of tests that failed, how many ran, seconds."""
-    chosen = [t for t in tests(build) if any(re.match(LABELS, label) for label in t[2])]
+    chosen = [t for t in tests(build) if set(t[2]) & set(labels)]
     begin = time.perf_counter()
     logs = build/"sanitizer-logs"
     logs.mkdir(exist_ok=True)
@@ -57,6 +58,7 @@ def main():
         parser.add_argument(f"--{tool}", type=pathlib.Path, help=f"build tree for {tool}")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", choices=["asan", "tsan", "valgrind"])
+    parser.add_argument("--labels", nargs="+", choices=LABELS, default=LABELS)
     arguments = parser.parse_args()
     names = {"asan": "Address- and UndefinedBehaviorSanitizer", "tsan": "ThreadSanitizer", "valgrind": "valgrind (memcheck)"}
     clean, last = True, None
@@ -68,12 +70,12 @@ def main():
         build = last = build.resolve()
         if tool != "valgrind":
             subprocess.run(["ninja", "-C", build, "-j", str(arguments.jobs), "--quiet"], check=True)
-        prefix = () if tool != "valgrind" else ("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--num-callers=25")
-        failed, count, seconds = runAll(build, arguments.jobs, prefix)
+        prefix = () if tool != "valgrind" else ("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--num-callers=25", f"--suppressions={HERE}/valgrind.supp")
+        failed, count, seconds = runAll(build, arguments.labels, arguments.jobs, prefix)
         print(f"{title:40} {count:6} {len(failed):7} {seconds:8.0f}", flush=True)
         clean = clean and not failed
     if last is not None:
-        out = [name for name, _, labels, _ in tests(last) if not any(re.match(LABELS, label) for label in labels)]
+        out = [name for name, _, labels, _ in tests(last) if not set(labels) & set(arguments.labels)]
         print(f"left out by label: {', '.join(out) or 'none'}")
     return 0 if clean else 1
 
