@@ -22,6 +22,9 @@ SETTINGS = {"LSAN_OPTIONS": f"suppressions={HERE}/lsan.txt:print_suppressions=0"
             "ASAN_OPTIONS": "quarantine_size_mb=16:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1",
             "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "second_deadlock_stack=1"}
 
+VALGRIND = ("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--show-leak-kinds=definite", "--num-callers=25",
+            f"--suppressions={HERE}/valgrind.supp")
+
 
 def tests(build):
     """Each test of the tree: name, command, labels."""
@@ -70,7 +73,7 @@ def main():
         build = last = build.resolve()
         if tool != "valgrind":
             subprocess.run(["ninja", "-C", build, "-j", str(arguments.jobs), "--quiet"], check=True)
-        prefix = () if tool != "valgrind" else ("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--num-callers=25", f"--suppressions={HERE}/valgrind.supp")
+        prefix = () if tool != "valgrind" else VALGRIND
         failed, count, seconds = runAll(build, arguments.labels, arguments.jobs, prefix)
         print(f"{title:40} {count:6} {len(failed):7} {seconds:8.0f}", flush=True)
         clean = clean and not failed
