@@ -160,7 +160,7 @@ Errors compareMoments(const PosteriorModel& a, const PosteriorModel& b, const Ma
     return e;
 }
 
-class EveryDenoiser : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
+class EveryDenoiser : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
 }  // namespace
 

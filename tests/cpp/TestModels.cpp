@@ -386,14 +386,11 @@ TEST(Models, OneModelInManyThreads) {
     std::mt19937 rng(6);
     std::normal_distribution<double> normal;
     const MatrixXd samples = MatrixXd::NullaryExpr(2, 500, [&] { return normal(rng); });
-    MatrixXd grid(2, 400);
-    for (int k = 0; k < 400; k++)
-        grid.col(k) << 0.31 * std::floor(0.05 * k), 0.31 * (k % 20);
-    const Variables torsions({Variable::torsion("a"), Variable::torsion("b")});
-    const VectorXd weights = VectorXd::NullaryExpr(400, [&] { return normal(rng); });
+    const GridPair grid(0, 1, 30, 25, gridDensity);
+    ASSERT_TRUE(grid.product->isProductGrid());
     const GaussianMixtureModel mixture = mixture2d();
-    const EmpiricalModel empirical(Variables({Variable::number("u"), Variable::torsion("t")}), samples, {}), product(torsions, grid, weights);
-    for (const PosteriorModel* model : std::initializer_list<const PosteriorModel*>{&mixture, &empirical, &product}) {
+    const EmpiricalModel empirical(Variables({Variable::number("u"), Variable::torsion("t")}), samples, {});
+    for (const PosteriorModel* model : std::initializer_list<const PosteriorModel*>{&mixture, &empirical, grid.product.get()}) {
         const MatrixXd eta = 0.3 * MatrixXd::Random(model->variables().numStatistics(), 30), direction = MatrixXd::Ones(eta.rows(), eta.cols());
         const Moments expected = model->moments(eta, Order::Third, &direction);
         std::vector<std::thread> threads;
