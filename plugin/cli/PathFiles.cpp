@@ -465,8 +465,8 @@ std::pair<int, int> PathDirectory::writeIndex() const {
     for (const auto& [index, file] : failed) {
         const json f = parseJson(readFile(file));
         std::snprintf(seconds, sizeof(seconds), "%.4f", f["seconds"].get<double>());
-        rows[index] = std::to_string(index) + "," + std::to_string(f["seed"].get<int>()) + ",failed,,,,,," + seconds + "," + std::to_string(f["step"].get<long long>()) + "," +
-                      repr(f["s"].get<double>()) + "," + quoted(f["message"]) + string(names.size(), ',');
+        rows[index] = std::to_string(index) + "," + std::to_string(wholeNumber<int>(f["seed"])) + ",failed,,,,,," + seconds + "," +
+                      std::to_string(wholeNumber<long long>(f["step"])) + "," + repr(f["s"].get<double>()) + "," + quoted(f["message"]) + string(names.size(), ',');
     }
     string table = "path,seed,status,work,highest_F,highest_U,hit,gradient_evaluations,seconds,failed_step,failed_s,message";
     for (const string& name : names)

@@ -8,6 +8,7 @@
 #include "spacetime/Samples.h"
 #include <cmath>
 #include <gtest/gtest.h>
+#include <limits>
 
 using namespace Spacetime;
 
@@ -145,4 +146,17 @@ TEST(Files, WritingIsAtomicAndRefusesToOverwrite) {
     EXPECT_THROW(writeFile(path, "new", false), std::invalid_argument);
     EXPECT_EQ(readFile(path), "old");
     EXPECT_THROW(writeFile("/no/such/folder/w.txt", "new", true), std::runtime_error);
+}
+
+TEST(Json, WholeNumbers) {
+    using nlohmann::json;
+    for (int i : {0, -1, std::numeric_limits<int>::max(), std::numeric_limits<int>::min()})
+        EXPECT_EQ(wholeNumber<int>(json(i)), i);
+    EXPECT_EQ(wholeNumber<std::int64_t>(json(std::numeric_limits<std::int64_t>::min())), std::numeric_limits<std::int64_t>::min());
+    EXPECT_EQ(wholeNumbers<int>(json::parse("[1, -2]")), (std::vector<int>{1, -2}));
+    for (const char* text : {"2147483648", "-2147483649", "18446744073709551615", "17777777777777777777777", "1e300", "1.5", "1.0", "true", "null", "\"1\"", "[1]", "{}"})
+        EXPECT_THROW(wholeNumber<int>(json::parse(text)), std::invalid_argument) << text;
+    EXPECT_THROW(wholeNumber<std::int64_t>(json::parse("9223372036854775808")), std::invalid_argument);
+    for (const char* text : {"1", "[1, 2.5]", "[[1]]"})
+        EXPECT_THROW(wholeNumbers<int>(json::parse(text)), std::invalid_argument) << text;
 }

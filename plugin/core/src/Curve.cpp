@@ -263,7 +263,7 @@ Curve Curve::fromJson(const json& j) {
     try {
         if (!j.is_object() || j.value("format", "") != "spacetime-curve")
             throw std::invalid_argument("Curve: not a curve file: expected \"format\": \"spacetime-curve\"");
-        const int version = j.at("version").get<int>();
+        const int version = wholeNumber<int>(j.at("version"));
         if (version != 1)
             throw std::invalid_argument("Curve: the file has version " + std::to_string(version) + ", this program reads version 1: upgrade openmm-spacetime");
         const auto s = j.at("s").get<std::vector<double>>();

@@ -87,10 +87,10 @@ DensityPathFile loadDensityPath(const std::string& file) {
         p.residual = number("residual");
         p.residualError = number("residual_error");
         p.spacing = number("spacing");
-        p.windings = j.value("windings", std::vector<int>(vars.size(), 0));
+        p.windings = wholeNumbers<int>(j.value("windings", json(std::vector<int>(vars.size(), 0))));
         p.converged = j.value("converged", false);
-        p.iterations = j.value("iterations", 0);
-        p.evaluations = j.value("evaluations", 0L);
+        p.iterations = wholeNumber<int>(j.value("iterations", json(0)));
+        p.evaluations = wholeNumber<long>(j.value("evaluations", json(0)));
         p.seconds = j.value("seconds", 0.0);
         p.maxSpeedError = number("max_speed_error");
         p.outside = j.value("outside", "");

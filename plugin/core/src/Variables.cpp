@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "spacetime/Variables.h"
-#include "spacetime/Text.h"
+#include "spacetime/Json.h"
 #include <Eigen/SVD>
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
 
@@ -386,7 +385,7 @@ Variables Variables::fromJson(const json& j) {
                                                 frame.dump());
                 v.frame = frames[frame.get<size_t>()];
             }
-            v.axis = item.value("axis", 0);
+            v.axis = wholeNumber<int>(item.value("axis", json(0)));
             v.period = item.value("period", v.period);
             v.shift = item.value("shift", 0.0);
             v.scale = item.value("scale", 1.0);

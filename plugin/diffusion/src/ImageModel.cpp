@@ -127,9 +127,9 @@ ImageModelFile ImageModelFile::read(const std::string& path) {
     ImageModelFile out;
     withPrefix(where + " has metadata that cannot be read: ", [&] {
         const json &image = model.at("image"), &network = model.at("network");
-        out.image = {image.at("height").get<int>(), image.at("width").get<int>(), image.at("channels").get<int>()};
-        out.unet = {network.at("patch").get<int>(), network.at("channels").get<int>(), network.at("multipliers").get<std::vector<int>>(), network.at("blocks").get<int>(),
-                    network.at("embedding").get<int>()};
+        out.image = {wholeNumber<int>(image.at("height")), wholeNumber<int>(image.at("width")), wholeNumber<int>(image.at("channels"))};
+        out.unet = {wholeNumber<int>(network.at("patch")), wholeNumber<int>(network.at("channels")), wholeNumbers<int>(network.at("multipliers")),
+                    wholeNumber<int>(network.at("blocks")), wholeNumber<int>(network.at("embedding"))};
         out.training = model.at("training");
     });
     const SpacetimeUnetShape shape = checkedShape(out.image, out.unet, where);

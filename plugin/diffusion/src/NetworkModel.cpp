@@ -143,7 +143,7 @@ std::unique_ptr<NetworkModel> NetworkModel::load(const std::string& path) {
                 p.occupied.push_back(range["occupied_arcs"].get<std::vector<bool>>());
         p.temperature = meta.at("temperature_K").is_null() ? 0 : meta["temperature_K"].get<double>();
         p.training = meta.at("training").dump();
-        const auto K = network.at("components").get<Eigen::Index>();
+        const auto K = wholeNumber<Eigen::Index>(network.at("components"));
         auto tensor = [&](const std::string& name, Eigen::Index rows) {
             const auto found = file.tensors.find(name);
             const std::vector<std::int64_t> shape = name == "log_weights" ? std::vector<std::int64_t>{K} : std::vector<std::int64_t>{K, rows};

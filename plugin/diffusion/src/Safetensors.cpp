@@ -82,7 +82,8 @@ Safetensors Safetensors::read(const string& path) {
             if (type != "F32" && type != "F64")
                 fail(path, "stores tensor '" + name + "' as " + type + ", expected F32 or F64");
             tensor.type = type == "F32" ? Tensor::Type::Float32 : Tensor::Type::Float64;
-            tensor.shape = item.value().at("shape").get<std::vector<std::int64_t>>();
+            tensor.shape = withPrefix("Safetensors: '" + path + "' has a header that cannot be read: shape of tensor '" + name + "': ",
+                                      [&] { return wholeNumbers<std::int64_t>(item.value().at("shape")); });
             const json& offsets = item.value().at("data_offsets");
             if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
                 fail(path, "gives tensor '" + name + "' no valid pair of offsets");
